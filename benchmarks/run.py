@@ -1,0 +1,109 @@
+"""``make bench``: flowbook beside the physical limit, interleaved on one private Postgres, judged against its targets.
+
+Owns: which scripts run, how often, the table, and the targets of the first slice. Refuses: absolute times as verdicts
+(the machine is small and shared: only ratios of one round count).
+
+Where the peers' folder lies beside the project (``../shared/peers``), its ``raw`` and ``floor`` take part; elsewhere
+the project's own baseline does.
+
+    make bench                      all workloads
+    make bench ARGS="W2 --rounds 5"
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from server import server
+
+HERE = Path(__file__).resolve().parent
+PEERS = HERE.parent.parent / "shared" / "peers"
+WORKLOADS = {"W1": "ms_per_step", "W2": "steps_per_s", "W6": "engine_ms_5000", "SQL": "statements"}
+Results = dict[tuple[str, str], list[dict[str, Any]]]
+
+
+def scripts() -> dict[str, Path]:
+    """Who takes part, by name; the limit first."""
+    ours = {"flowbook": HERE / "peer_flowbook.py"}
+    if not (PEERS / "peer_raw.py").exists():
+        return {"baseline": HERE / "baseline.py", **ours}
+    floor = {"floor": PEERS / "peer_floor.py"} if find_spec("orjson") else {}
+    return {"raw": PEERS / "peer_raw.py", **floor, **ours}
+
+
+def measure(name: str, script: Path, workload: str, env: dict[str, str]) -> dict[str, Any]:
+    """One script on one workload. Raises SystemExit with its words if it fails."""
+    options = ["-o", "mode=group"] if (name, workload) == ("raw", "W2") else []
+    done = subprocess.run(
+        [sys.executable, str(script), workload, *options],
+        capture_output=True, text=True, env=env, cwd=script.parent, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{name} failed on {workload}:\n{done.stderr[-3000:]}")
+    metrics: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])["metrics"]
+    metrics.pop("top", None)
+    return metrics
+
+
+def verdicts(results: Results, limit: str) -> Iterator[tuple[str, str, bool]]:
+    """(target, measured, held)."""
+    sql = results.get(("flowbook", "SQL"))
+    if sql:
+        for what, most in (("statements", 1.05), ("commits", 1.05), ("wal_bytes", 400.0)):
+            value = statistics.median(m[what] for m in sql)
+            yield f"{what} per step <= {most:g}", f"{value:g}", value <= most
+    mine, theirs = results.get(("flowbook", "W2")), results.get((limit, "W2"))
+    if mine and theirs:
+        ratios = [t["steps_per_s"] / m["steps_per_s"] for m, t in zip(mine, theirs, strict=True)]
+        best = max(t["steps_per_s"] for t in theirs) / max(m["steps_per_s"] for m in mine)
+        ratio = statistics.median(ratios)
+        yield f"W2 >= {limit} / 6", f"{limit} / {ratio:.2f} (best to best / {best:.2f})", ratio <= 6
+    growth = results.get(("flowbook", "W6"))
+    if growth:
+        value = statistics.median(m["engine_ms_5000"] / m["engine_ms_100"] for m in growth)
+        rerun = max(m[k] for m in growth for k in m if k.startswith("rerun"))
+        yield "W6: 5,000 steps <= 1.5x of 100", f"{value:.2f}x, {rerun} steps ran again", value <= 1.5 and rerun == 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("workloads", nargs="*", default=list(WORKLOADS), help="W1 W2 W6 SQL (all)")
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    console = Console()
+    taking_part = scripts()
+    limit = next(iter(taking_part))
+    results: Results = {}
+    with server() as env:
+        for workload in given.workloads:
+            for number in range(1 if workload in ("W6", "SQL") else given.rounds):
+                for name, script in taking_part.items():
+                    if name == "baseline" and workload == "W6":
+                        continue  # it has nothing to resume
+                    if script.parent == PEERS and workload == "SQL" and int(env["PGMAJOR"]) >= 18:
+                        continue  # the peers' counters need an older server
+                    metrics = measure(name, script, workload, env)
+                    results.setdefault((name, workload), []).append(metrics)
+                    shown = ", ".join(f"{k} {v:g}" for k, v in metrics.items() if isinstance(v, int | float))
+                    console.print(f"[dim]{workload} round {number + 1}[/] {name}: {shown}", highlight=False)
+    table = Table("target", "measured", "held")
+    missed = 0
+    for target, measured, held in verdicts(results, limit):
+        table.add_row(target, measured, "[green]yes[/]" if held else "[red]no[/]")
+        missed += not held
+    console.print(table)
+    raise SystemExit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()

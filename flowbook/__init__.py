@@ -1,0 +1,108 @@
+"""flowbook: durable graphs and agent loops, at home in a notebook.
+
+Owns: the public namespace, each name in one place, loaded when it is first used, so that ``import flowbook`` is cheap
+and loads none of IPython, ipywidgets, openai, papermill, graphviz, pandas or numpy. Refuses: any code of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowbook.app import App as App
+    from flowbook.connecting import connect as connect
+    from flowbook.errors import FlowbookError as FlowbookError
+    from flowbook.graph.expression import END_NODE as END
+    from flowbook.graph.expression import START_NODE as START
+    from flowbook.graph.expression import branch as branch
+    from flowbook.graph.flow import Graph as Graph
+    from flowbook.graph.flow import graph as graph
+    from flowbook.graph.pause import Pause as Pause
+    from flowbook.graph.pause import sleep as sleep
+    from flowbook.graph.pause import wait as wait
+    from flowbook.graph.pause import wait_any as wait_any
+    from flowbook.graph.step import Backoff as Backoff
+    from flowbook.graph.step import Step as Step
+    from flowbook.graph.step import step as step
+    from flowbook.graph.step import value as value
+    from flowbook.graph.step import when as when
+    from flowbook.handle import Run as Run
+    from flowbook.plan.records import Status as Status
+    from flowbook.run.context import Context as Context
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "App": ("app", "App"),
+    "Backoff": ("graph.step", "Backoff"),
+    "Context": ("run.context", "Context"),
+    "END": ("graph.expression", "END_NODE"),
+    "FlowbookError": ("errors", "FlowbookError"),
+    "Graph": ("graph.flow", "Graph"),
+    "Pause": ("graph.pause", "Pause"),
+    "Run": ("handle", "Run"),
+    "START": ("graph.expression", "START_NODE"),
+    "Status": ("plan.records", "Status"),
+    "Step": ("graph.step", "Step"),
+    "branch": ("graph.expression", "branch"),
+    "connect": ("connecting", "connect"),
+    "graph": ("graph.flow", "graph"),
+    "sleep": ("graph.pause", "sleep"),
+    "step": ("graph.step", "step"),
+    "value": ("graph.step", "value"),
+    "wait": ("graph.pause", "wait"),
+    "wait_any": ("graph.pause", "wait_any"),
+    "when": ("graph.step", "when"),
+}
+
+__all__ = [
+    "END",
+    "START",
+    "App",
+    "Backoff",
+    "Context",
+    "FlowbookError",
+    "Graph",
+    "Pause",
+    "Run",
+    "Status",
+    "Step",
+    "branch",
+    "connect",
+    "graph",
+    "sleep",
+    "step",
+    "value",
+    "wait",
+    "wait_any",
+    "when",
+]
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module, attribute = _PLACES[name]
+    except KeyError:
+        raise AttributeError(f"module 'flowbook' has no attribute {name!r}") from None
+    thing = getattr(importlib.import_module(f"flowbook.{module}"), attribute)
+    globals()[name] = thing
+    return thing
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(ip: Any) -> None:
+    """``%load_ext flowbook``."""
+    from flowbook.jupyter import load_ipython_extension as load
+
+    load(ip)
+
+
+def unload_ipython_extension(ip: Any) -> None:
+    """``%unload_ext flowbook``."""
+    from flowbook.jupyter import unload_ipython_extension as unload
+
+    unload(ip)

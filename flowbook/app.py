@@ -1,0 +1,452 @@
+"""The app: the composition root, and the verbs.
+
+Owns: putting store, engine and watchers together, and every verb that the doors offer, as coroutines. Refuses: drawing
+(`show/`), typing (`jupyter/`, `cli/`), blocking (`sync.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Self
+from uuid import UUID
+
+from flowbook.clock import WallClock
+from flowbook.codec import decode, digest, encode
+from flowbook.errors import (
+    CodeMissing,
+    KeyConflict,
+    RunCancelled,
+    RunNotFound,
+    RunOver,
+    RunUnfinished,
+    StepFailed,
+    UsageError,
+)
+from flowbook.executors.processes import ProcessExecutor
+from flowbook.executors.threads import ThreadExecutor
+from flowbook.graph.changes import changes
+from flowbook.graph.flow import Graph
+from flowbook.graph.portable import obstacles
+from flowbook.graph.sign import sign
+from flowbook.graph.source import describe
+from flowbook.handle import Run
+from flowbook.ids import new_id
+from flowbook.observe.views import RunView, view_of
+from flowbook.observe.watch import Callback, Reading, Watch
+from flowbook.plan.events import RunCancelled as CancelledEvent
+from flowbook.plan.journal import Entry
+from flowbook.plan.records import Status
+from flowbook.plan.sealed import Sealed
+from flowbook.ports import Ack, Definition, NewRun, RunQuery, RunRow, Settlement, Store
+from flowbook.run.ending import end_unread
+from flowbook.run.engine import Ended, Engine
+from flowbook.run.loading import input_of, load
+from flowbook.run.pauses import check_name, check_payload
+from flowbook.run.tools import Tools
+from flowbook.run.values import unsealed
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What is known of a flow once its code is registered."""
+
+    definition: Definition
+    previous: Definition | None
+    """The newest other definition of the same name; None: this is the first."""
+    unfinished: Sequence[RunRow]
+    """Runs of this very code that are not over and that nobody carries."""
+    obstacles: tuple[str, ...]
+    """Why it cannot be rebuilt from its stored source."""
+
+    @property
+    def portable(self) -> bool:
+        """True if a run of it can be resumed where this process is gone."""
+        return not self.obstacles
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an app behaves."""
+
+    namespace: str = "default"
+    key: bytes | None = field(default=None, repr=False)
+    """This user's key: signs definitions and pickles."""
+    always_suspend: bool = False
+    """Fold every run anew after each of its steps (a test of the engine, slow)."""
+
+
+class App:
+    """Flows on a store. ``async with App(store) as app``; lives on the loop that entered it."""
+
+    def __init__(self, store: Store, options: Options | None = None) -> None:
+        self.store = store
+        self.options = options or Options()
+        self._registered: dict[str, Definition] = {}
+        self._specs: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+        self._watches: dict[UUID, Watch] = {}
+        self._workers: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        await self.store.open()
+        try:
+            clock = WallClock(await self.store.now() - datetime.now(UTC))
+            self.engine = Engine(
+                Tools(
+                    self.store,
+                    clock,
+                    ThreadExecutor(),
+                    ProcessExecutor(),
+                    sink=self._heard,
+                    key=self.options.key,
+                    namespace=self.options.namespace,
+                    always_suspend=self.options.always_suspend,
+                )
+            )
+            await self.engine.open()
+        except BaseException:
+            await self.store.close()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for task in self._workers:
+            task.cancel()
+        for watch in self._watches.values():
+            watch.close()
+        await self.engine.close()
+        await self.store.close()
+
+    # -- code ----------------------------------------------------------------------------------------------------------
+
+    async def register(self, graph: Graph) -> Registered:
+        """Know a flow's code here and store its definition. Harmless when repeated."""
+        described = describe(graph)
+        before = await self.store.runs(RunQuery(self.options.namespace, graph.name, limit=200))
+        previous = await self._previous(graph)
+        definition = await self._define(graph)
+        orphans = [
+            r for r in before
+            if r.fingerprint == graph.fingerprint and not r.status.over and not self.engine.carries(r.id)
+        ]  # fmt: skip
+        return Registered(definition, previous, orphans, obstacles(described))
+
+    async def _previous(self, graph: Graph) -> Definition | None:
+        for row in await self.store.definitions(self.options.namespace, graph.name):
+            if row.fingerprint != graph.fingerprint:
+                return row
+        return None
+
+    async def _define(self, graph: Graph) -> Definition:
+        known = self._registered.get(graph.fingerprint)
+        if known is not None:
+            self.engine.register(graph)
+            return known
+        described = describe(graph)
+        namespace, spec, sources = self.options.namespace, described.spec, described.sources
+        fingerprint = described.fingerprint
+        key = self.options.key
+        signature = "" if key is None else sign(key, namespace, graph.name, fingerprint, spec, sources)
+        stored = await self.store.define(Definition(namespace, graph.name, fingerprint, spec, sources, signature))
+        self.engine.register(graph)
+        self._registered[graph.fingerprint] = stored
+        return stored
+
+    async def definition(self, row: RunRow) -> Definition:
+        """The definition that a run is pinned to. Raises `CodeMissing`."""
+        found = await self.store.definition(row.namespace, row.flow, row.fingerprint)
+        if found is None:
+            raise CodeMissing(f"the definition of flow {row.flow!r} that run {row.id} is pinned to is not stored")
+        return found
+
+    # -- starting ------------------------------------------------------------------------------------------------------
+
+    async def start(
+        self,
+        graph: Graph,
+        input: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        namespace: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        priority: int = 0,
+        **more: Any,
+    ) -> Run:
+        """Start a run and carry it here; back as soon as it is durable.
+
+        With a ``key`` that is taken: a run still going is attached to (and carried on here if nobody has it), one that
+        is over is what the handle gives the result or the error of. Raises `KeyConflict` for another input under that
+        key, `StateError` for an input that does not fit, `Unencodable` for one that cannot be stored.
+        """
+        if namespace is not None and namespace != self.options.namespace:
+            raise UsageError(f"this app is connected for namespace {self.options.namespace!r}, not {namespace!r}")
+        definition = self._registered.get(graph.fingerprint) or await self._define(graph)
+        given = {**(input or {}), **more}
+        run_id = new_id()
+        # An input that does not fit is refused before anything is written. A schema's defaults are made once and stored
+        # with it, or each fold would make them anew (a date, an id).
+        data = encode(given if graph.schema is None else graph.schema.initial(given), at="input")
+        new = NewRun(
+            run_id, definition.namespace, graph.name, definition.fingerprint, definition.version, data,
+            digest(data if key is None else _unordered(given)), key=key, metadata=metadata or {},
+            priority=priority,
+        )  # fmt: skip
+        started = await self.engine.start(new)
+        if not started.created:
+            await self._attach(started.row, new)
+        return Run(self, started.row.id)
+
+    async def _attach(self, row: RunRow, new: NewRun) -> None:
+        if row.input_digest != new.input_digest:
+            raise KeyConflict(
+                f"key {new.key!r} of flow {new.flow!r} belongs to run {row.id}, which was started with another input: "
+                f"{_shown(row.input)}; this start has {_shown(new.input)}. Use another key, or the same input"
+            )
+        if row.status.over:
+            return
+        if row.fingerprint == new.fingerprint or self.engine.knows(row.fingerprint):
+            await self.engine.resume(row.id)
+        elif await self._is_orphan(row):
+            raise CodeMissing(await self._code_changed(row, new))
+
+    async def _is_orphan(self, row: RunRow) -> bool:
+        """True if nobody carries a run and nobody will: no live worker has it or serves its code."""
+        if row.fingerprint in await self.store.served():
+            return False
+        taken = await self.store.claim(frozenset({row.fingerprint}), namespace=row.namespace, only=row.id)
+        for own in taken:  # it could be had, so nobody has it: back it goes
+            await self.store.settle(Settlement(own.id, own.epoch, Status.PENDING, own.mail, current=row.current))
+        return bool(taken)
+
+    async def _code_changed(self, row: RunRow, new: NewRun) -> str:
+        """Why a run under this key does not go on with the code that is here, and the ways on."""
+        old = await self.store.definition(row.namespace, row.flow, row.fingerprint)
+        now = await self.store.definition(new.namespace, new.flow, new.fingerprint)
+        found = changes(old, now) if old and now else ()
+        what = "; ".join(found) or "its code is another one"
+        return (
+            f"key {new.key!r} belongs to unfinished run {row.id}, which began with version {row.version} of flow "
+            f"{row.flow!r}, and this is version {new.version}: {what}. To finish it with the code that it began with, "
+            f"declare that again or use `flowbook resume {row.id} --from-source`; to give it up, `%flow cancel "
+            f"{row.id}`; to run the new code, use another key"
+        )
+
+    # -- runs ----------------------------------------------------------------------------------------------------------
+
+    async def run(self, run: str | UUID) -> Run:
+        """A handle on a run, by id, unique prefix or short id. Raises `RunNotFound`."""
+        row = await (self.store.run(run) if isinstance(run, UUID) else self.store.find(run))
+        self._ours(row)
+        return Run(self, row.id)
+
+    def _ours(self, row: RunRow) -> RunRow:
+        """The row, if it is of this app's namespace; another one's run is as good as none. Raises `RunNotFound`."""
+        if row.namespace != self.options.namespace:
+            raise RunNotFound(f"there is no run {row.id} in namespace {self.options.namespace!r}")
+        return row
+
+    async def runs(self, *, flow: str | None = None, status: str | None = None, limit: int = 50) -> Sequence[RunRow]:
+        """Rows of this namespace, newest first."""
+        try:
+            wanted = None if status is None else Status(status)
+        except ValueError:
+            raise UsageError(f"status {status!r} is none of {', '.join(Status)}") from None
+        return await self.store.runs(RunQuery(self.options.namespace, flow, wanted, limit))
+
+    async def resume(self, run_id: UUID) -> Run:
+        """Carry on a run that nobody carries. A live worker's run is left with it. Raises `CodeMissing`."""
+        row = self._ours(await self.store.run(run_id))
+        if row.status is Status.FAILED:
+            return await self.retry(run_id)
+        await self.engine.resume(run_id)
+        return Run(self, run_id)
+
+    async def retry(self, run_id: UUID, *, by: str = "user") -> Run:
+        """Carry a failed run on from the step that failed it. Raises `UsageError` if it has not failed."""
+        self._ours(await self.store.run(run_id))
+        row = await self.store.send(run_id, "retry", by, b"")
+        if row.status.over:
+            raise UsageError(f"run {run_id} is {row.status}, and only a failed run is retried")
+        if self.engine.knows(row.fingerprint):
+            await self.engine.resume(run_id)
+        return Run(self, run_id)
+
+    async def cancel(self, run_id: UUID, *, by: str = "user") -> RunRow:
+        """Ask a run to stop; one that nobody carries, or whose process is dead, is ended here and now.
+
+        The answer's status tells: a run that was over already stays as it was.
+        """
+        self._ours(await self.store.run(run_id))
+        row = await self.store.send(run_id, "cancel", by, b"")
+        if not row.status.over and not self.engine.carries(run_id):
+            for own in await self.store.claim(frozenset({row.fingerprint}), namespace=row.namespace, only=run_id):
+                await end_unread(self.store, own, Status.CANCELLED, CancelledEvent(by), f"cancelled by {by}")
+            row = await self.store.run(run_id)
+        return row
+
+    async def signal(self, run_id: UUID, name: str, payload: Any = None) -> RunRow:
+        """Send a signal to a run, durably; whether it waits already makes no difference. The row after it.
+
+        ``payload``: a dict by convention (None: an empty one). Raises `RunOver` for a run that has ended, `UsageError`
+        for a signal that its flow never waits for, `PayloadRefused` for a payload that no wait would take,
+        `Unencodable` for one that cannot be stored.
+        """
+        payload = {} if payload is None else payload
+        data = encode(payload, at=f"signal {name!r}")
+        row = self._ours(await self.store.run(run_id))
+        if not row.status.over:
+            check_name(name, row.flow, await self._spec(row))
+            if (graph := self.engine.graph(row.fingerprint)) is not None:
+                check_payload(name, payload, graph)
+            row = await self.store.send(run_id, "signal", name, data)
+        if row.status.over:
+            advice = ": retry it, then send it again" if row.status is Status.FAILED else ""
+            raise RunOver(f"run {run_id} is {row.status} already, so nobody hears {name!r}{advice}")
+        return row
+
+    async def result(self, run_id: UUID, timeout: float | None = None) -> Any:
+        """Wait for the end and return the state then; the step's own exception if the run failed in this process.
+
+        Raises `StepFailed`, `RunCancelled`, `RunUnfinished` after ``timeout`` seconds.
+        """
+        try:
+            waiting = self.engine.over(run_id)
+            ended = await (waiting if timeout is None else asyncio.wait_for(waiting, timeout))
+        except TimeoutError:
+            raise RunUnfinished(f"run {run_id} is not over after {timeout:g} s; it goes on") from None
+        row = None if ended and ended.run else await self.store.run(run_id)
+        status = ended.run.status if ended and ended.run else row.status if row else Status.FAILED
+        match status:
+            case Status.COMPLETED:
+                return await self._output(run_id, ended)
+            case Status.CANCELLED:
+                raise RunCancelled(f"run {run_id} was cancelled")
+            case _:
+                raise await self._failure(run_id, ended)
+
+    async def state(self, run_id: UUID) -> Any:
+        """The state of a run as it is now, in the shape that its schema declares."""
+        return await self._output(run_id, None)
+
+    async def _output(self, run_id: UUID, ended: Ended | None) -> Any:
+        if ended and ended.run:
+            graph, record = ended.graph, ended.run
+        else:
+            row = self._ours(await self.store.run(run_id))
+            graph = self._code(row)
+            record = (await load(self.store, graph, row)).run
+        values = {k: unsealed(v, self.options.key) if type(v) is Sealed else v for k, v in record.view.values.items()}
+        return values if graph.schema is None else graph.schema.build(values)
+
+    async def _failure(self, run_id: UUID, ended: Ended | None) -> BaseException:
+        cause = ended.exception if ended else None
+        if isinstance(cause, Exception):
+            return cause  # SystemExit, CancelledError and their like would end whoever asks
+        view = await self.view(run_id)
+        if view.failure is None:
+            return StepFailed(f"run {run_id} failed")
+        text = view.failure.traceback.rstrip() or f"{view.failure.type}: {view.failure.message}"
+        told = StepFailed(f"run {run_id} failed at {view.failed_path or 'its start'}: {view.failure.message}\n{text}")
+        told.__cause__ = cause
+        return told
+
+    def _code(self, row: RunRow) -> Graph:
+        graph = self.engine.graph(row.fingerprint)
+        if graph is None:
+            raise CodeMissing(
+                f"the state of run {row.id} is folded by the code of flow {row.flow!r}, version {row.version}, which "
+                f"is not registered here: run the cell or module that declares it"
+            )
+        return graph
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    async def view(self, run_id: UUID) -> RunView:
+        """How a run looks now; its code need not be known."""
+        row, entries, spec, input, needs = await self._read(run_id)
+        return view_of(row, entries, spec=spec, input=input, running=self.engine.attempts(run_id), needs=needs)
+
+    async def needs(self, row: RunRow) -> str | None:
+        """What a run that stands still lacks, e.g. ``code: research@3f2a1b9c``; None: nothing."""
+        if row.status not in (Status.PENDING, Status.WAITING) or self.engine.knows(row.fingerprint):
+            return None
+        if row.fingerprint in await self.store.served():
+            return None
+        definition = await self.store.definition(row.namespace, row.flow, row.fingerprint)
+        where = _cell(definition) if definition else ""
+        return f"code: {row.flow}@{row.fingerprint[:8]}{where}"
+
+    def watch(self, run_id: UUID, callback: Callback) -> Callable[[], None]:
+        """Call back with views of a run, on this loop, until its end; the answer stops it."""
+        watch = self._watches.get(run_id)
+        if watch is None or watch.ended:
+            watch = self._watches[run_id] = Watch(run_id, self._read, self.engine.attempts, self.engine.carries)
+        watch.add(callback)
+
+        def stop() -> None:
+            if watch.remove(callback):
+                self._watches.pop(run_id, None)
+
+        return stop
+
+    async def _read(self, run_id: UUID) -> Reading:
+        row = self._ours(await self.store.run(run_id))
+        _, entries = await self.store.history(run_id)
+        return row, entries, await self._spec(row), input_of(row), await self.needs(row)
+
+    async def _spec(self, row: RunRow) -> Mapping[str, Any]:
+        identity = (row.namespace, row.flow, row.fingerprint)
+        if identity not in self._specs:
+            found = await self.store.definition(*identity)
+            self._specs[identity] = found.spec if found else {}
+        return self._specs[identity]
+
+    def _heard(self, run_id: UUID, entries: Sequence[Entry], ack: Ack | None) -> None:
+        if watch := self._watches.get(run_id):
+            first = ack.seq - len(entries) + 1 if ack else 0
+            watch.heard([replace(e, seq=first + i, at=ack.at) for i, e in enumerate(entries)] if ack else [])
+
+    # -- working -------------------------------------------------------------------------------------------------------
+
+    async def work(self, queues: Sequence[str] = ("default",), *, concurrency: int = 16) -> None:
+        """Claim and carry what is due in these queues and whose code is registered, until cancelled."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._workers.add(task)
+        try:
+            await self.engine.work(queues, concurrency)
+        finally:
+            if task is not None:
+                self._workers.discard(task)
+
+
+def _unordered(given: dict[str, Any]) -> bytes:
+    """What was given with the keys of its dicts in order: in which order they were typed makes no other input."""
+    try:
+        return encode(_sorted(given))
+    except RecursionError:
+        return encode(given)
+
+
+def _sorted(value: Any) -> Any:
+    if type(value) is dict:
+        plain = all(type(key) is str for key in value)
+        return {k: _sorted(value[k]) for k in (sorted(value) if plain else value)}
+    if type(value) in (list, tuple):
+        return type(value)(map(_sorted, value))
+    return value
+
+
+def _shown(data: bytes) -> str:
+    with contextlib.suppress(Exception):
+        text = repr(decode(data))
+        return text if len(text) <= 200 else text[:200] + "..."
+    return "(unreadable)"
+
+
+def _cell(definition: Definition) -> str:
+    cells = {str(s.get("file", "")) for s in definition.sources.get("callables", {}).values() if isinstance(s, dict)}
+    return f", {min(cells)}" if cells and all(cells) else ""

@@ -1,0 +1,103 @@
+"""Commands that look: ``runs``, ``show``, ``journal``.
+
+Owns: their arguments. Refuses: changing anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowbook.cli.options import JsonOption, RunArgument, UrlOption
+from flowbook.cli.session import find, with_app
+
+if TYPE_CHECKING:
+    from flowbook.app import App
+    from flowbook.observe.views import RunView
+    from flowbook.plan.journal import Entry
+    from flowbook.ports import RunRow
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make these commands of ``app``."""
+    app.command(epilog="Example:  flowbook runs --status failed --flow quickstart --limit 5")(runs)
+    app.command(epilog="Example:  flowbook show last\n\nExample:  flowbook show 3f2a9c01 --exit-status && deploy")(show)
+    app.command(epilog="Example:  flowbook journal last --json | jq '.[] | select(.kind == \"finished\") | .path'")(
+        journal
+    )
+
+
+def runs(
+    status: Annotated[
+        str | None,
+        typer.Option(help="Only these: pending, running, waiting, completed, failed, cancelled.", show_default=False),
+    ] = None,
+    flow: Annotated[str | None, typer.Option(help="Only runs of this flow.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
+    url: UrlOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List runs, newest first."""
+    from flowbook.cli import output
+
+    async def body(app: App) -> Sequence[RunRow]:
+        return await app.runs(flow=flow, status=status, limit=limit)
+
+    rows = with_app(url, body)
+    if json:
+        from flowbook.cli.records import run_record
+
+        output.as_json([run_record(r) for r in rows])
+        return
+    from flowbook.show.text import runs_plain, runs_table
+
+    output.tell(runs_table(rows), runs_plain(rows))
+
+
+def show(
+    run: RunArgument,
+    exit_status: Annotated[
+        bool, typer.Option("--exit-status", help="Exit with 1 if the run failed or was cancelled.")
+    ] = False,
+    url: UrlOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show a run: its steps, attempts, times and error."""
+    from flowbook.cli import output
+    from flowbook.cli.exits import exit_of_status
+
+    async def body(app: App) -> RunView:
+        return await app.view((await find(app, run)).id)
+
+    view = with_app(url, body)
+    if json:
+        from flowbook.cli.records import view_record
+
+        output.as_json(view_record(view))
+    else:
+        from flowbook.show.text import run_plain, run_table
+
+        output.tell(run_table(view), run_plain(view))
+    if exit_status:
+        raise typer.Exit(exit_of_status(view.status))
+
+
+def journal(run: RunArgument, url: UrlOption = None, json: JsonOption = False) -> None:
+    """Print a run's journal: every fact about it, in the order in which it became durable."""
+    from flowbook.cli import output
+
+    async def body(app: App) -> Sequence[Entry]:
+        _, entries = await app.store.history((await find(app, run)).id)
+        return entries
+
+    entries = with_app(url, body)
+    if json:
+        from flowbook.cli.records import entry_record
+
+        output.as_json([entry_record(e) for e in entries])
+        return
+    from flowbook.cli.journal import journal_plain, journal_table
+
+    output.tell(journal_table(entries), journal_plain(entries))

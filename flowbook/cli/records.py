@@ -1,0 +1,149 @@
+"""Records as JSON: what ``--json`` prints.
+
+Owns: the keys, which are a promise to scripts (docs/cli.md, a test compares). Refuses: printing. Times are ISO 8601 in
+UTC, durations are seconds, ids are UUIDs; what is not known is null and never left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from flowbook.ids import short
+from flowbook.observe.views import AttemptView, RunView, StepView, WaitView
+from flowbook.plan.journal import Entry, from_entry
+from flowbook.plan.records import Failure
+from flowbook.ports import RunRow
+
+TEXT_LIMIT = 2000
+"""Characters of the text that stands for a value which JSON has no form for."""
+
+
+def run_record(row: RunRow) -> dict[str, Any]:
+    """A run as lists have it."""
+    return {
+        "id": str(row.id),
+        "short": short(row.id),
+        "flow": row.flow,
+        "version": row.version,
+        "status": row.status.value,
+        "key": row.key,
+        "current": row.current,
+        "error": row.error,
+        "lost": row.lost,
+        "metadata": plain(row.metadata),
+        "created_at": moment(row.created_at),
+        "started_at": moment(row.started_at),
+        "ended_at": moment(row.ended_at),
+    }
+
+
+def view_record(view: RunView) -> dict[str, Any]:
+    """Everything that ``show`` knows of a run."""
+    return {
+        "id": str(view.id),
+        "short": short(view.id),
+        "flow": view.flow,
+        "version": view.version,
+        "status": view.status.value,
+        "key": view.key,
+        "input": plain(view.input),
+        "metadata": plain(view.metadata),
+        "created_at": moment(view.created_at),
+        "started_at": moment(view.started_at),
+        "ended_at": moment(view.ended_at),
+        "lost": view.lost,
+        "entries": view.seq,
+        "needs": view.needs,
+        "cancelled_by": view.cancelled_by,
+        "failed_path": view.failed_path,
+        "failure": _failure(view.failure),
+        "steps": [_step(s) for s in view.steps],
+    }
+
+
+def entry_record(entry: Entry) -> dict[str, Any]:
+    """One row of a journal, with what it says under ``data``."""
+    event = from_entry(entry)
+    data = {
+        f.name: plain(getattr(event, f.name))
+        for f in dataclasses.fields(event)
+        if f.name not in ("path", "attempt", "update")
+    }
+    return {
+        "seq": entry.seq,
+        "at": moment(entry.at),
+        "kind": entry.kind.value,
+        "path": entry.path,
+        "attempt": entry.attempt,
+        "bytes": len(entry.payload),
+        "data": data,
+    }
+
+
+def plain(value: Any) -> Any:
+    """``value`` as far as JSON can say it, the rest as text; nothing of the value's own is called but ``repr``."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()  # a lone surrogate is text to Python and to nobody else
+    if isinstance(value, datetime):
+        return moment(value)
+    if isinstance(value, Failure):
+        return _failure(value)
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    try:
+        text = repr(value)
+    except Exception as error:  # a user's __repr__: it must not cost the record
+        text = f"<{type(value).__name__}: {type(error).__name__} in its repr>"
+    return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
+
+
+def moment(at: datetime | None) -> str | None:
+    """A time as text."""
+    return None if at is None else at.astimezone(UTC).isoformat()
+
+
+def _failure(failure: Failure | None) -> dict[str, str] | None:
+    return None if failure is None else {f.name: getattr(failure, f.name) for f in dataclasses.fields(failure)}
+
+
+def _step(step: StepView) -> dict[str, Any]:
+    return {
+        "path": step.path,
+        "node": step.node,
+        "state": step.state.value,
+        "seconds": step.seconds,
+        "route": step.route,
+        "result": plain(step.result),
+        "retry_at": moment(step.retry_at),
+        "wait": _wait(step.wait),
+        "attempts": [_attempt(a) for a in step.attempts],
+    }
+
+
+def _wait(wait: WaitView | None) -> dict[str, Any] | None:
+    return None if wait is None else {
+        "signals": list(wait.signals),
+        "since": moment(wait.since),
+        "due_at": moment(wait.due_at),
+        "refused": [_failure(f) for f in wait.refused],
+    }  # fmt: skip
+
+
+def _attempt(attempt: AttemptView) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "started_at": moment(attempt.started_at),
+        "ended_at": moment(attempt.ended_at),
+        "lost": attempt.lost,
+        "failure": _failure(attempt.failure),
+    }

@@ -1,0 +1,272 @@
+"""Every error that flowbook raises, in one tree with stable codes.
+
+Owns: the classes, their codes, their messages. Refuses: logic, imports from the rest of the house.
+
+    FlowbookError
+    ├── ValueRefused            FB1xx  a value the codec cannot carry
+    │   ├── Unencodable             FB101
+    │   ├── Undecodable             FB102
+    │   └── SignatureRefused        FB103
+    ├── DeclarationError        FB2xx  a graph, step or state schema that cannot work
+    │   ├── TopologyError           FB201
+    │   ├── StateError              FB202
+    │   ├── BindingError            FB203
+    │   └── NotPortable             FB204
+    ├── RunError                FB3xx  a run that did not end well, or a request a run cannot serve
+    │   ├── StepFailed              FB301
+    │   ├── StepTimeout             FB302
+    │   ├── RunCancelled            FB303
+    │   ├── KeyConflict             FB304
+    │   ├── RunNotFound             FB305
+    │   ├── CodeMissing             FB306
+    │   ├── RunOver                 FB307
+    │   ├── RunUnfinished           FB308
+    │   ├── AttemptLost             FB309
+    │   ├── IllegalTransition       FB310
+    │   ├── WaitTimedOut            FB311
+    │   └── PayloadRefused          FB312
+    ├── StoreError              FB4xx  the database, or the way to it
+    │   ├── StoreUnavailable        FB401
+    │   ├── Fenced                  FB402
+    │   ├── PathClash               FB403
+    │   ├── SchemaMismatch          FB404
+    │   ├── BadDatabaseUrl          FB405
+    │   ├── EmbeddedUnavailable     FB406
+    │   └── PayloadTooLarge         FB407
+    └── UsageError              FB5xx  a call that cannot be taken as it was typed
+        └── NotConnected            FB501
+
+A message says what happened, where, and what to do next; values in it are shown with ``{x!r}``.
+The code is stable across releases and is what docs and searches refer to.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class FlowbookError(Exception):
+    """The root: ``except FlowbookError`` catches all that the library raises on purpose."""
+
+    code: ClassVar[str] = "FB000"
+
+    def __str__(self) -> str:
+        return f"[{self.code}] {super().__str__()}"
+
+    @property
+    def message(self) -> str:
+        """The text without its code."""
+        return super().__str__()
+
+
+class ValueRefused(FlowbookError):
+    """A value cannot cross the border between memory and the journal."""
+
+    code = "FB100"
+
+
+class Unencodable(ValueRefused):
+    """The codec does not know how to carry a value; ``key_path`` says where in the result it stands."""
+
+    code = "FB101"
+
+    def __init__(self, key_path: str, reason: str) -> None:
+        super().__init__(f"{key_path or 'value'}: {reason}")
+        self.key_path = key_path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.key_path, self.reason)
+
+
+class Undecodable(ValueRefused):
+    """Stored bytes are not what their codec tag says."""
+
+    code = "FB102"
+
+
+class SignatureRefused(ValueRefused):
+    """A pickle or a stored source is not signed with this user's key, so it is not loaded."""
+
+    code = "FB103"
+
+
+class DeclarationError(FlowbookError):
+    """Something declared by the user cannot work; raised before anything runs."""
+
+    code = "FB200"
+
+
+class TopologyError(DeclarationError):
+    """All mistakes of one topology at once; ``problems`` has one text per mistake."""
+
+    code = "FB201"
+
+    def __init__(self, flow: str, problems: tuple[str, ...]) -> None:
+        lines = "\n".join(f"  - {p}" for p in problems)
+        count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+        super().__init__(f"flow {flow!r} has {count} in its topology:\n{lines}")
+        self.flow = flow
+        self.problems = problems
+
+
+class StateError(DeclarationError):
+    """A state schema is unusable, or an update does not fit it."""
+
+    code = "FB202"
+
+
+class BindingError(DeclarationError):
+    """A step's parameter has nothing to be filled with."""
+
+    code = "FB203"
+
+
+class NotPortable(DeclarationError):
+    """A definition cannot be rebuilt from stored source; ``reasons`` has one text per obstacle."""
+
+    code = "FB204"
+
+    def __init__(self, flow: str, reasons: tuple[str, ...]) -> None:
+        lines = "\n".join(f"  - {r}" for r in reasons)
+        super().__init__(f"flow {flow!r} is not portable:\n{lines}")
+        self.flow = flow
+        self.reasons = reasons
+
+
+class RunError(FlowbookError):
+    """A run ended badly, or was asked for something it cannot do."""
+
+    code = "FB300"
+
+
+class StepFailed(RunError):
+    """A step has used up its attempts; the step's own exception is the ``__cause__`` where it is still in memory."""
+
+    code = "FB301"
+
+
+class StepTimeout(RunError):
+    """An attempt ran past its ``timeout=``."""
+
+    code = "FB302"
+
+
+class RunCancelled(RunError):
+    """The run was cancelled before it ended."""
+
+    code = "FB303"
+
+
+class KeyConflict(RunError):
+    """The idempotency key is taken by a run with a different input."""
+
+    code = "FB304"
+
+
+class RunNotFound(RunError):
+    """No run has this id or prefix, or more than one has."""
+
+    code = "FB305"
+
+
+class CodeMissing(RunError):
+    """No live process has the code of this run; the text says how to supply it."""
+
+    code = "FB306"
+
+
+class RunOver(RunError):
+    """The run has already ended, so the request came too late."""
+
+    code = "FB307"
+
+
+class RunUnfinished(RunError):
+    """A result was asked for and did not come within the time given."""
+
+    code = "FB308"
+
+
+class AttemptLost(RunError):
+    """A step was running when its process died; stored as the attempt's error, never raised at users."""
+
+    code = "FB309"
+
+
+class IllegalTransition(RunError):
+    """An event met a run whose status does not admit it: a bug in flowbook or a damaged journal."""
+
+    code = "FB310"
+
+
+class WaitTimedOut(RunError):
+    """No signal came within the ``timeout=`` of a wait that has no way on for that."""
+
+    code = "FB311"
+
+
+class PayloadRefused(RunError):
+    """The payload of a signal does not fit what the wait declares; the wait goes on."""
+
+    code = "FB312"
+
+
+class StoreError(FlowbookError):
+    """The database or the way to it."""
+
+    code = "FB400"
+
+
+class StoreUnavailable(StoreError):
+    """The database does not answer; the engine keeps trying, a command gives up with this."""
+
+    code = "FB401"
+
+
+class Fenced(StoreError):
+    """Another process owns the run now; what this one still holds of it must not be written."""
+
+    code = "FB402"
+
+
+class PathClash(StoreError):
+    """Two outcomes for one path were offered: a bug in flowbook; the run is failed loudly."""
+
+    code = "FB403"
+
+
+class SchemaMismatch(StoreError):
+    """The database's schema is older or newer than this library can work with."""
+
+    code = "FB404"
+
+
+class BadDatabaseUrl(StoreError):
+    """The database URL cannot be understood or used."""
+
+    code = "FB405"
+
+
+class EmbeddedUnavailable(StoreError):
+    """The embedded Postgres cannot be started here; the text says why and what to set instead."""
+
+    code = "FB406"
+
+
+class PayloadTooLarge(StoreError):
+    """A single value is larger than a journal row may be."""
+
+    code = "FB407"
+
+
+class UsageError(FlowbookError):
+    """A call, command or magic cannot be taken as it was typed."""
+
+    code = "FB500"
+
+
+class NotConnected(UsageError):
+    """There is no connected app in this process."""
+
+    code = "FB501"

@@ -1,0 +1,1 @@
+"""Executors: where the bodies of steps run. One file per technology."""

@@ -1,0 +1,55 @@
+"""Carrying: a graph that its source cannot rebuild, as a pickle beside the source (``%%flow --pickle``).
+
+Owns: making the pickle and opening it again. Refuses: opening one by itself: `rebuild.py` has verified the signature
+over all of the sources, the pickle among them, before it asks. Functions and the notebook's data they read travel by
+value with cloudpickle, which is not needed otherwise.
+"""
+
+from __future__ import annotations
+
+import base64
+import pickle
+from typing import Any
+
+from flowbook.errors import NotPortable
+from flowbook.graph.flow import Graph, Node
+from flowbook.graph.pause import Pause
+from flowbook.graph.state import schema_of
+from flowbook.graph.step import Step
+
+LIMIT = 16 * 1024 * 1024
+"""Bytes of a pickle at most: it becomes part of a definition, which is read whenever a run of it is."""
+
+
+def packed(graph: Graph) -> dict[str, str]:
+    """``{"pickle": base64}``, or ``{"reason": why not}``. Never raises: what cannot be pickled may raise anything."""
+    try:
+        import cloudpickle
+    except ImportError:
+        return {"reason": "cloudpickle is not installed here: pip install cloudpickle"}
+    nodes = {name: (_packed(node.step), node.ways, node.router, node.labels) for name, node in graph.nodes.items()}
+    state = graph.schema.source if graph.schema else None
+    try:
+        data = cloudpickle.dumps((graph.name, nodes, graph.entry, graph.joins, state, graph.version, graph.freeze))
+    except Exception as error:
+        return {"reason": f"{type(error).__name__}: {error}"}
+    if len(data) > LIMIT:
+        return {"reason": f"it takes {len(data):,} bytes with the data that it reads, and {LIMIT:,} are the most"}
+    return {"pickle": base64.b64encode(data).decode()}
+
+
+def unpacked(flow: str, carried: dict[str, Any]) -> Graph:
+    """The graph that was packed. Its signature has been verified. Raises `NotPortable` if it does not load here."""
+    try:
+        name, nodes, entry, joins, state, version, freeze = pickle.loads(base64.b64decode(carried["pickle"]))  # noqa: S301
+    except Exception as error:
+        raise NotPortable(flow, (f"its pickle does not load here: {type(error).__name__}: {error}",)) from error
+    made = {
+        key: Node(place if isinstance(place, Pause) else Step(place[0], key, *place[1:]), ways, router, labels)
+        for key, (place, ways, router, labels) in nodes.items()
+    }
+    return Graph(name, made, entry, joins, schema_of(state), version, freeze, pickled=True)
+
+
+def _packed(place: Step | Pause) -> Any:
+    return place if isinstance(place, Pause) else (place.fn, place.policy, place.guard)

@@ -1,0 +1,191 @@
+"""Changes: what an edit did to a flow, in words.
+
+Owns: comparing two definitions, or their stored JSON (`source.py` says what is in it). Refuses: judging whether a run
+may go on (`plan/` does). Comments, layout and docstrings are no changes, as they are none to the fingerprint.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from flowbook.codec import decode
+from flowbook.errors import FlowbookError
+from flowbook.graph.canonical import tree
+from flowbook.graph.durations import spoken
+from flowbook.graph.locate import parse_definition
+
+
+class Defined(Protocol):
+    """A `Described`, or a definition as the store has it."""
+
+    @property
+    def spec(self) -> Mapping[str, Any]: ...
+    @property
+    def sources(self) -> Mapping[str, Any]: ...
+
+
+def changes(old: Defined, new: Defined) -> tuple[str, ...]:
+    """What is different in ``new``, one text per difference; empty where nothing is that counts."""
+    found = [*_nodes(old.spec, new.spec), *_code(old, new), *_state(old.spec, new.spec), *_names(old, new)]
+    return tuple(dict.fromkeys(found))
+
+
+def _nodes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    before, after = ({n["name"]: n for n in spec.get("nodes") or ()} for spec in (old, new))
+    if old.get("name") != new.get("name"):
+        yield f"the flow is called {new.get('name')} instead of {old.get('name')}"
+    yield from (f"step `{n}` added" for n in after if n not in before)
+    yield from (f"step `{n}` removed" for n in before if n not in after)
+    for name in after:
+        if name in before:
+            yield from _options(name, before[name].get("policy") or {}, after[name].get("policy") or {})
+            yield from _waits(name, before[name].get("wait"), after[name].get("wait"))
+            yield from _ways(name, before[name], after[name])
+    if old.get("entry") != new.get("entry") and set(new.get("entry") or ()) <= before.keys():
+        yield f"it begins with {_list(new.get('entry') or ())}"
+
+
+def _options(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    for option in sorted(old.keys() | new.keys()):
+        if old.get(option) != new.get(option):
+            was, now = (repr(o[option]) if option in o else "its default" for o in (old, new))
+            yield f"step `{name}`: {option} is {now} instead of {was}"
+
+
+def _ways(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    if ("labels" in old) != ("labels" in new):
+        yield f"a branch stands behind {name}" if "labels" in new else f"no branch stands behind {name} any more"
+        return
+    if "labels" not in new:
+        if old.get("ways") != new.get("ways"):
+            yield f"`{name}` leads to {_list((new.get('ways') or [()])[0]) or 'END'}"
+        return
+    before, after = (dict(zip(map(_label, n["labels"]), n["ways"], strict=False)) for n in (old, new))
+    yield from (f"branch behind {name}: new case {case}" for case in after if case not in before)
+    yield from (f"branch behind {name}: no case {case} any more" for case in before if case not in after)
+    for case, way in after.items():
+        if case in before and before[case] != way:
+            yield f"branch behind {name}: {case} leads to {_list(way) or 'END'}"
+
+
+def _waits(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> Iterator[str]:
+    if old == new:
+        return
+    if old is None or new is None:
+        yield f"`{name}` is a {'step' if new is None else 'pause'} now"
+        return
+    was, now = ([s for s, _ in it["signals"]] for it in (old, new))
+    if was != now:
+        yield f"`{name}` waits for {_list(now) or 'nothing'} instead of {_list(was) or 'nothing'}"
+    if old["seconds"] != new["seconds"]:
+        before, after = ("no limit" if it["seconds"] is None else spoken(it["seconds"]) for it in (old, new))
+        yield f"`{name}`: its time is {after} instead of {before}"
+    if old["into"] != new["into"]:
+        yield f"`{name}` puts its payload into {new['into'] or 'the key of the signal'}"
+
+
+def _label(label: str) -> str:
+    return label if label in ("True", "False", "None") or not label.isidentifier() else repr(label)
+
+
+def _code(old: Defined, new: Defined) -> Iterator[str]:
+    before, after = (d.sources.get("callables") or {} for d in (old, new))
+    roles = {**_roles(old), **_roles(new)}
+    for key, entry in after.items():
+        role = roles.get(key) or _kind(key, entry)
+        if key not in before:
+            if key not in roles:
+                yield f"{role} added"
+        elif _identity(before[key]) != _identity(entry):
+            yield f"{role} changed"
+    gone = {key: entry for key, entry in before.items() if key not in after and key not in roles}
+    yield from (f"{_kind(key, entry)} removed" for key, entry in gone.items())
+
+
+def _roles(d: Defined) -> dict[str, str]:
+    """Key -> what a callable is in the topology."""
+    found: dict[str, str] = {}
+    for node in d.spec.get("nodes") or ():
+        if "step" in node:
+            found.setdefault(node["step"], f"step `{node['name']}`")
+        if "when" in node:
+            found.setdefault(node["when"], f"the condition of `{node['name']}`")
+        if "router" in node:
+            found.setdefault(node["router"], f"the router behind {node['name']}")
+    if d.spec.get("state"):
+        found[d.spec["state"]["class"]] = f"state `{d.spec['state']['class']}`"
+    return found
+
+
+def _kind(key: str, entry: Mapping[str, Any]) -> str:
+    return f"{'class' if entry.get('kind') == 'class' else 'helper'} `{key}`"
+
+
+def _identity(entry: Mapping[str, Any]) -> Any:
+    if "text" not in entry:
+        return [entry.get(k) for k in ("kind", "module", "attribute", "type", "code")]
+    try:
+        return [tree(parse_definition(entry["text"]), entry["decorators"]), entry["flags"]]
+    except (SyntaxError, ValueError):
+        return entry["text"]
+
+
+def _state(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    before, after = (spec.get("state") or {} for spec in (old, new))
+    if bool(before) != bool(after):
+        yield "it has a state schema" if after else "it has no state schema any more"
+        return
+    had, has = before.get("fields") or {}, after.get("fields") or {}
+    yield from (f"state key `{key}` added" for key in has if key not in had)
+    yield from (f"state key `{key}` removed" for key in had if key not in has)
+
+
+def _names(old: Defined, new: Defined) -> Iterator[str]:
+    """Constants, imports and data whose readers are the same, but which are not."""
+    before, after = _meanings(old), _meanings(new)
+    for where, meaning in after.items():
+        was, name = before.get(where), where[1]
+        match was, meaning:
+            case None, _:
+                pass  # its reader changed, and that is said already
+            case ["constant", x], ["constant", y]:
+                if old.sources["constants"].get(x) != new.sources["constants"].get(y):
+                    yield f"constant `{name}` is {_shown(new, y)} instead of {_shown(old, x)}"
+            case ["data", *_], ["data", *_]:
+                pass
+            case _ if was == meaning:
+                pass
+            case ["import", *_], ["import", *_]:
+                yield f"`{name}` is imported by `{meaning[1]}` instead of `{was[1]}`"
+            case _:
+                yield f"`{name}` is {_WHAT.get(meaning[0], meaning[0])} instead of {_WHAT.get(was[0], was[0])}"
+
+
+_WHAT = {"import": "an import", "callable": "a function or class", "step": "a step", "constant": "a constant",
+         "data": "data", "missing": "undefined"}  # fmt: skip
+
+
+def _meanings(d: Defined) -> dict[tuple[str, str], list[Any]]:
+    """(callable, name) -> what it means there."""
+    found: dict[tuple[str, str], list[Any]] = {}
+    scopes = d.sources.get("scopes") or []
+    for key, entry in (d.sources.get("callables") or {}).items():
+        for name in entry.get("names") or ():
+            found[key, name] = scopes[entry["scope"]]["names"][name]
+        for name, meaning in (entry.get("private") or {}).items():
+            found[key, name] = meaning
+    return found
+
+
+def _shown(d: Defined, key: str) -> str:
+    try:
+        text = repr(decode(base64.b64decode(d.sources["constants"][key])))
+    except (FlowbookError, KeyError, ValueError):
+        return "another value"
+    return text if len(text) <= 40 else text[:40] + "…"
+
+
+def _list(names: Any) -> str:
+    return ", ".join(names)

@@ -1,0 +1,270 @@
+"""Graphs: a topology with a name and a state, checked and ready to run.
+
+Owns: `Graph`, its nodes, and `graph`, which turns an expression into one. Refuses: running it (the verbs are handed to
+whatever app is current, `launch.py`) and drawing it (`show/`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowbook.errors import DeclarationError, TopologyError
+from flowbook.graph import launch
+from flowbook.graph.checks import check
+from flowbook.graph.expression import END_NODE, START_NODE, Case, Fragment, Routing, Unknown, fragment
+from flowbook.graph.names import END, NAME, START
+from flowbook.graph.pause import Pause, Signal
+from flowbook.graph.state import StateSchema, schema_of
+from flowbook.graph.step import Step
+
+Router = Callable[[Any], Any]
+Place = Step | Pause
+"""What can be a node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A step or a pause in its place."""
+
+    step: Step | Pause
+    ways: tuple[tuple[str, ...], ...]
+    """Its ways out: one without a branch, else one per case in the order of ``labels``. END is left out of a way, so
+    an empty way leads to END."""
+    router: Router | None = None
+    labels: tuple[Any, ...] = ()
+    """What the router may return; behind a pause without a router, its signals and `Pause.late`."""
+
+    def route(self, label: Any) -> int | None:
+        """The number of the case with this label, or None. True and 1 are different labels."""
+        for i, known in enumerate(self.labels):
+            if type(known) is type(label) and known == label:
+                return i
+        return None
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A flow that is declared as a graph. Immutable; made by `graph` or ``%%flow``."""
+
+    name: str
+    nodes: Mapping[str, Node]
+    entry: tuple[str, ...]
+    """Where START leads; several: the flow begins with a fork."""
+    joins: Mapping[tuple[str, int], str | None]
+    """(node, way) of each fork -> where its branches meet; None: each runs to END."""
+    schema: StateSchema | None = None
+    version: str | None = None
+    """The user's own label; the store counts versions by itself."""
+    freeze: Mapping[str, Any] = field(default_factory=dict)
+    """Data names that belong to the definition, with their values."""
+    pickled: bool = False
+    """True: the definition also holds a signed pickle of everything, for what source cannot rebuild."""
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Identity of the code: topology, steps and the helpers they call (`source.py`)."""
+        from flowbook.graph.source import describe  # not needed to declare a graph, and reads source files
+
+        return describe(self).fingerprint
+
+    def step_at(self, node: str) -> Step:
+        """The step at a node that is no pause."""
+        step = self.nodes[node].step
+        assert isinstance(step, Step), f"{node} is a pause"
+        return step
+
+    @functools.cached_property
+    def signals(self) -> Mapping[str, tuple[Signal, ...]]:
+        """Name of a signal -> what the pauses that listen for it want of it; empty: this flow reads no signals."""
+        found: dict[str, tuple[Signal, ...]] = {}
+        for node in self.nodes.values():
+            for signal in node.step.signals if isinstance(node.step, Pause) else ():
+                found[signal.name] = (*found.get(signal.name, ()), signal)
+        return found
+
+    def start(
+        self,
+        *,
+        key: str | None = None,
+        namespace: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        priority: int = 0,
+        **input: Any,
+    ) -> Any:
+        """Start a run with the current app and come back at once with its handle.
+
+        Raises `NotConnected` without an app, `KeyConflict` if ``key`` names a run with another input.
+        """
+        return launch.current().start(
+            self, input, key=key, namespace=namespace, metadata=metadata or {}, priority=priority
+        )
+
+    def run(self, *, key: str | None = None, **input: Any) -> Any:
+        """Start a run, show it where there is something to show it on, and return its result.
+
+        The result is the state at the end. Raises the step's own exception if the run fails.
+        """
+        return launch.current().run(self, input, key=key)
+
+    def __repr__(self) -> str:
+        return f"<flow {self.name}: {' '.join(self.nodes)}>"
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes.values())
+
+
+def graph(
+    name: str,
+    topology: Any,
+    *more: Any,
+    state: type | None = None,
+    version: str | None = None,
+    freeze: Mapping[str, Any] | None = None,
+    pickled: bool = False,
+) -> Graph:
+    """A graph from one or several topology expressions: ``fb.graph("etl", load >> [a, b] >> report)``.
+
+    Raises `TopologyError` with every mistake, `StateError` for an unusable state schema.
+    """
+    if not NAME.match(name):
+        raise DeclarationError(
+            f"{name!r} cannot be a flow's name: letters, digits and _ only, not starting with a digit"
+        )
+    return _Builder(name, [fragment(t) for t in (topology, *more)]).build(
+        schema_of(state), version, freeze or {}, pickled
+    )
+
+
+class _Builder:
+    """Puts the fragments of one graph together and collects what is wrong with them."""
+
+    def __init__(self, name: str, fragments: list[Fragment]) -> None:
+        self.name = name
+        self.edges = list(dict.fromkeys(e for f in fragments for e in f.edges))
+        # A gate with ways of its own that has a name, and stands in two places, is one: it is the very same object.
+        self.routings = list({id(r): r for f in fragments for r in f.routings}.values())
+        self.problems = [p for f in fragments for p in f.loose]
+        if any(f.opening for f in fragments):
+            self.problems.append("a branch has no step before it: write step >> branch(...)")
+        self.first = tuple(h.name for h in fragments[0].heads if isinstance(h, Place))
+        self.steps: dict[str, Step | Pause] = {}
+        for thing in self._mentioned(fragments):
+            self._enter(thing)
+
+    def build(self, schema: StateSchema | None, version: str | None, freeze: Mapping[str, Any], pickled: bool) -> Graph:
+        ways = {name: self._ways(step) for name, step in self.steps.items()}
+        entry = self._entry()
+        if not self.steps and not self.problems:
+            self.problems.append("there is no step in it")
+        joins: Mapping[tuple[str, int], str | None] = {}
+        if entry:
+            report = check({START: (entry,), **{n: tuple(w or (END,) for w in out) for n, out in ways.items()}})
+            self.problems += report.problems
+            joins = report.joins
+        self._check_keys(schema)
+        if self.problems:
+            raise TopologyError(self.name, tuple(dict.fromkeys(self.problems)))
+        nodes = {}
+        for name, step in self.steps.items():
+            routing = self._routing_of(step)
+            nodes[name] = (
+                Node(step, ways[name], routing.router, tuple(c.label for c in routing.cases))
+                if routing
+                else Node(step, ways[name])
+            )
+        return Graph(self.name, nodes, entry, joins, schema, version, freeze, pickled)
+
+    def _mentioned(self, fragments: list[Fragment]) -> Iterable[Any]:
+        for f in fragments:
+            yield from f.heads
+            yield from (node for node, _ in f.tails)
+        for e in self.edges:
+            yield from (e.source, e.target)
+        for r in self.routings:
+            yield r.source
+            yield from (t for c in r.cases for t in c.targets)
+
+    def _enter(self, thing: Any) -> None:
+        if isinstance(thing, Unknown):
+            self.problems.append(thing.shown)
+        elif isinstance(thing, Place):
+            known = self.steps.setdefault(thing.name, thing)
+            if thing.name in (START, END):
+                self.problems.append(f"a step is called {thing.name}: give it another name")
+            elif known is not thing and not _same(known, thing):
+                self.problems.append(
+                    f"two different {'pauses' if isinstance(thing, Pause) else 'steps'} are called {thing.name}: "
+                    "rename one, or use .as_() to give it another name"
+                )
+
+    def _check_keys(self, schema: StateSchema | None) -> None:
+        for step in self.steps.values():
+            into = step.into if isinstance(step, Pause) else None
+            if into is not None and schema is not None and into not in schema.annotations:
+                self.problems.append(f"{step.name} puts its payload into {into!r}, which the state does not declare")
+
+    def _routing_of(self, step: Step | Pause) -> Routing | None:
+        mine = [r for r in self.routings if isinstance(r.source, Place) and r.source.name == step.name]
+        return mine[0] if mine else None
+
+    def _ways(self, step: Step | Pause) -> tuple[tuple[str, ...], ...]:
+        routings = [r for r in self.routings if isinstance(r.source, Place) and r.source.name == step.name]
+        strong = self._targets(step, weak=False)
+        if len(routings) > 1:
+            self.problems.append(f"{step.name} has {len(routings)} branches behind it: one decides")
+        if routings and any(c.open for c in routings[0].cases):
+            onward = tuple(t for t in strong or self._targets(step, weak=True) if t != END)
+            return tuple(onward if case.open else self._case(step, case) for case in routings[0].cases)
+        if routings and strong:
+            self.problems.append(
+                f"{step.name} has a branch behind it and also leads to {' and '.join(strong)}: put that into the branch"
+            )
+        if routings:
+            return tuple(self._case(step, case) for case in routings[0].cases)
+        targets = strong or self._targets(step, weak=True)
+        if END in targets and len(targets) > 1:
+            self.problems.append(f"{step.name} forks to END and to other steps at once: leave END out")
+        return (tuple(t for t in targets if t != END),)
+
+    def _case(self, step: Step | Pause, case: Case) -> tuple[str, ...]:
+        if not case.targets:
+            self.problems.append(f"the branch behind {step.name} leads nowhere for {case.label!r}: name a step or END")
+        names = [t.name for t in case.targets if isinstance(t, Place)]
+        if END_NODE in case.targets and names:
+            self.problems.append(f"the branch behind {step.name} leads to END and to steps at once for {case.label!r}")
+        return tuple(names)
+
+    def _targets(self, step: Step | Pause, *, weak: bool) -> tuple[str, ...]:
+        found = [
+            e.target
+            for e in self.edges
+            if isinstance(e.source, Place) and e.source.name == step.name and e.weak is weak
+        ]
+        names = tuple(dict.fromkeys(t.name for t in found if isinstance(t, Place) or t == END_NODE))
+        if START_NODE in found:
+            self.problems.append(f"{step.name} leads to START: START is only ever left")
+        return names
+
+    def _entry(self) -> tuple[str, ...]:
+        """Where START leads; left out, it stands before the steps that have nothing before them.
+
+        In a cycle every step has one before it: then it stands before what the first expression begins with.
+        """
+        said = [e.target for e in self.edges if e.source == START_NODE]
+        if any(r.source == START_NODE for r in self.routings):
+            self.problems.append("START >> branch(...): put a step between, whose state the router can read")
+        if any(e.source == END_NODE for e in self.edges):
+            self.problems.append("END leads on to a step: END is only ever entered")
+        if said:
+            return tuple(dict.fromkeys(t.name for t in said if isinstance(t, Place)))
+        entered = {e.target.name for e in self.edges if isinstance(e.target, Place)}
+        entered |= {t.name for r in self.routings for c in r.cases for t in c.targets if isinstance(t, Place)}
+        return tuple(name for name in self.steps if name not in entered) or self.first
+
+
+def _same(one: Step | Pause, other: Step | Pause) -> bool:
+    """Are these the same node? Two pauses that look alike are not: each is waited at for itself."""
+    return isinstance(one, Step) and isinstance(other, Step) and one.fn is other.fn and one.guard is other.guard

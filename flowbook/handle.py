@@ -1,0 +1,66 @@
+"""Handles: a run as an object with verbs.
+
+Owns: `Run`, which remembers an app and a run's id. Refuses: doing anything itself; each verb is one call into the app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from flowbook.plan.records import Status
+
+if TYPE_CHECKING:
+    from flowbook.app import App
+    from flowbook.observe.views import RunView
+
+
+class Run:
+    """A run of an `App`; ``await run`` is its result."""
+
+    def __init__(self, app: App, run_id: UUID) -> None:
+        self.app = app
+        self.id = run_id
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self.result().__await__()
+
+    async def result(self, timeout: float | None = None) -> Any:
+        """The state at the end (`App.result`)."""
+        return await self.app.result(self.id, timeout)
+
+    async def status(self) -> Status:
+        """What the run is doing now."""
+        return (await self.app.store.run(self.id)).status
+
+    async def state(self) -> Any:
+        """The state as it is now."""
+        return await self.app.state(self.id)
+
+    async def view(self) -> RunView:
+        """Everything that can be looked at."""
+        return await self.app.view(self.id)
+
+    async def metadata(self) -> Mapping[str, Any]:
+        """What the start was given as ``metadata=``."""
+        return (await self.app.store.run(self.id)).metadata
+
+    async def signal(self, name: str, /, **payload: Any) -> Status:
+        """Send it a signal, now or before it waits for one (`App.signal`); the answer is its status then."""
+        return (await self.app.signal(self.id, name, payload)).status
+
+    async def cancel(self, *, by: str = "user") -> Status:
+        """Ask it to stop; the answer is its status then: over already, or about to end."""
+        return (await self.app.cancel(self.id, by=by)).status
+
+    async def resume(self) -> Run:
+        """Carry it on here if nobody carries it."""
+        return await self.app.resume(self.id)
+
+    async def retry(self, *, by: str = "user") -> Run:
+        """Carry it on from the step that failed it."""
+        return await self.app.retry(self.id, by=by)
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"

@@ -1,0 +1,81 @@
+"""Completion: commands, options, flows and runs behind ``%flow``.
+
+Owns: what can follow at the cursor. Refuses: failing: a completion that raises costs the user every other one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.completer import SimpleCompletion, context_matcher
+
+from flowbook.graph.step import Step
+from flowbook.ids import short
+from flowbook.jupyter.cell import COMMAND
+from flowbook.jupyter.magics import TABLE
+from flowbook.plan.records import Status
+
+if TYPE_CHECKING:
+    from flowbook.jupyter.session import Session
+
+RUN_COMMANDS = frozenset({"show", "resume", "retry", "cancel", "signal"})
+_LINE = re.compile(r"(?:.*=\s*)?%(%?)flow[ \t]+(.*)\Z")
+
+
+def matcher(session: Session) -> Callable[[Any], Any]:
+    """The matcher to be put among the completer's own."""
+
+    @context_matcher()
+    def flow_matcher(context: Any) -> dict[str, Any]:
+        try:
+            found = complete(context.line_with_cursor[: context.cursor_position], session)
+        except Exception:
+            found = None
+        if found is None:
+            return {"completions": []}
+        fitting = [SimpleCompletion(text=t, type="flow") for t in found if t.startswith(context.token)]
+        return {"completions": fitting, "suppress": True}
+
+    made: Callable[[Any], Any] = flow_matcher
+    return made
+
+
+def complete(text: str, session: Session) -> Sequence[str] | None:
+    """What may stand at the end of ``text``, a line up to the cursor; None: it is no line of ours."""
+    line = _LINE.match(text)
+    if line is None:
+        return None
+    if line[1]:
+        return _options(COMMAND.options)
+    words = line[2].split()
+    if not line[2] or line[2][-1:].isspace():
+        words.append("")
+    if len(words) == 1:
+        return [*TABLE, "--help"]
+    command, current, before = words[0], words[-1], words[-2]
+    if command not in TABLE:
+        return []
+    if before == "--status":
+        return [s.value for s in Status]
+    if before == "--flow" or (command in ("run", "graph") and len(words) == 2 and not current.startswith("-")):
+        return session.flow_names()
+    if command in RUN_COMMANDS and len(words) == 2 and not current.startswith("-"):
+        rows = session.app.runs(limit=20) if session.connected else []
+        return ["last", *(short(r.id) for r in rows)]
+    if command == "run" and not current.startswith("-"):
+        return [f"{name}=" for name in inputs(session, words[1])]
+    return [*_options(TABLE[command].options), "--help"]
+
+
+def inputs(session: Session, flow: str) -> list[str]:
+    """Names that a flow's steps ask for and no step of its own gives."""
+    nodes = session.flow(flow).nodes
+    steps = [node.step for node in nodes.values() if isinstance(node.step, Step)]
+    asked = {p for step in steps for p in step.signature.parameters}
+    return sorted(asked - {*nodes, *session.flow(flow).signals, "ctx", "state"})
+
+
+def _options(options: Any) -> list[str]:
+    return [o.partition(" ")[0] for o in options]

@@ -1,0 +1,143 @@
+"""The extension: what ``%load_ext flowbook`` puts into IPython, and takes out again.
+
+Owns: registering the transformers, magics, completer, displays and events, and the first connection. Refuses: being
+loaded twice: a second load changes nothing but tries again to connect if there is no database.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from IPython.core.magic import no_var_expand
+
+from flowbook.errors import FlowbookError
+from flowbook.graph.expression import Fragment
+from flowbook.graph.flow import Graph
+from flowbook.graph.pause import Pause
+from flowbook.graph.step import Step
+from flowbook.jupyter.cell import Hook, framed
+from flowbook.jupyter.completion import matcher
+from flowbook.jupyter.magics import TABLE, Magics
+from flowbook.jupyter.mistakes import usage
+from flowbook.jupyter.names import HOOK, rewrite
+from flowbook.jupyter.session import Session
+from flowbook.show.html import flow_html
+from flowbook.show.safe import clean
+from flowbook.show.text import flow_plain
+from flowbook.sync import SyncRun
+
+
+class _Rewriter:
+    """IPython wants an object with ``visit``."""
+
+    def visit(self, module: Any) -> Any:
+        return rewrite(module)
+
+
+class Extension:
+    """All that is registered with one IPython."""
+
+    def __init__(self, ip: Any) -> None:
+        self.ip = ip
+        self.session = Session(ip, os.environ)
+        self.hook = Hook(self.session)
+        self._undo: list[Callable[[], Any]] = []
+
+    def load(self) -> None:
+        """Register everything; nothing of it needs the database."""
+        ip = self.ip
+        setattr(builtins, HOOK, self.hook)
+        self._undo.append(partial(delattr, builtins, HOOK))
+        transformer = partial(framed, commands=frozenset(TABLE))
+        transformer.has_side_effects = False  # type: ignore[attr-defined]
+        self._put(ip.input_transformers_cleanup, transformer)
+        self._put(ip.ast_transformers, _Rewriter())
+        self._put(ip.Completer.custom_matchers, matcher(self.session))
+        self._magic()
+        self._formatters()
+        ip.events.register("post_run_cell", self._cell_ran)
+        self._undo.append(partial(ip.events.unregister, "post_run_cell", self._cell_ran))
+        atexit.register(self.session.close)
+        self._undo.append(partial(atexit.unregister, self.session.close))
+
+    def connect(self) -> None:
+        """Find a database and say which; without one, say why and go on: flows can be declared and looked at."""
+        try:
+            shown = self.session.connect()
+        except (FlowbookError, OSError) as error:
+            print(f"flowbook: no database. {clean(error)}\n%flow connect URL connects to one.")  # noqa: T201 - told once
+        else:
+            print(f"flowbook: {shown}")  # noqa: T201 - one line says which database it is
+
+    def unload(self) -> None:
+        """Take everything out again and disconnect."""
+        while self._undo:
+            self._undo.pop()()
+        self.session.close()
+
+    def _put(self, into: list[Any], thing: Any) -> None:
+        into.append(thing)
+        self._undo.append(partial(into.remove, thing))
+
+    def _magic(self) -> None:
+        magics = Magics(self.session)
+
+        @no_var_expand  # `{...}` in a line is a dict of the user's, not a place for a variable
+        def flow(line: str, cell: str | None = None) -> Any:
+            """Flows: ``%flow --help`` lists the commands, ``%%flow NAME`` declares a flow."""
+            __tracebackhide__ = True
+            if cell is not None:
+                raise usage("%%flow must be the first line of its cell")
+            return magics.flow(line)
+
+        for kind in ("line", "cell"):
+            self.ip.register_magic_function(flow, magic_kind=kind, magic_name="flow")
+            self._undo.append(partial(self.ip.magics_manager.magics[kind].pop, "flow", None))
+
+    def _formatters(self) -> None:
+        formatters = self.ip.display_formatter.formatters
+        for kind in (Graph, Fragment):
+            self._format(formatters["text/html"], kind, flow_html)
+            self._format(formatters["text/plain"], kind, lambda it, p, cycle: p.text(flow_plain(it)))
+        for node in (Step, Pause):
+            self._format(formatters["text/html"], node, flow_html)
+        self._format(self.ip.display_formatter.ipython_display_formatter, SyncRun, self._show_once)
+
+    def _format(self, formatter: Any, kind: type, function: Callable[..., Any]) -> None:
+        formatter.for_type(kind, function)
+        self._undo.append(partial(formatter.pop, kind, None))
+
+    def _show_once(self, run: SyncRun) -> None:
+        """A run at the end of a cell; not again if the cell has shown it already (``%flow run`` is also a value)."""
+        if not self.session.displays.shown(run.id):
+            self.session.displays.show(run)
+
+    def _cell_ran(self, result: Any) -> None:
+        self.hook.clear()
+        interrupted = isinstance(result.error_in_exec, KeyboardInterrupt)
+        self.session.displays.cell_ends(interrupted=interrupted)
+
+
+_loaded: dict[int, Extension] = {}
+
+
+def load_ipython_extension(ip: Any) -> None:
+    """``%load_ext flowbook``."""
+    extension = _loaded.get(id(ip))
+    if extension is None:
+        extension = _loaded[id(ip)] = Extension(ip)
+        extension.load()
+    if not extension.session.connected:
+        extension.connect()
+
+
+def unload_ipython_extension(ip: Any) -> None:
+    """``%unload_ext flowbook``."""
+    extension = _loaded.pop(id(ip), None)
+    if extension is not None:
+        extension.unload()

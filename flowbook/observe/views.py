@@ -1,0 +1,233 @@
+"""View records: a run as people look at it.
+
+Owns: `RunView` and `StepView`, built from a run's row, its definition's spec and its journal. Refuses: drawing
+(`show/`), connections, and the graph's code: a view can be had of any run, also where its code is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from flowbook.plan.events import (
+    AttemptFailed,
+    CancelRequested,
+    RunFailed,
+    RunRetried,
+    SignalRefused,
+    StepFinished,
+    StepStarted,
+    WaitBegan,
+    WaitFinished,
+)
+from flowbook.plan.journal import Entry, from_entry
+from flowbook.plan.paths import node_of
+from flowbook.plan.records import Failure, Status
+from flowbook.ports import RunRow
+
+REFUSED = 10
+"""Refused payloads that a view keeps per pause."""
+
+
+class State(StrEnum):
+    """How a node of the picture is doing."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    WAITING = "waiting"
+    FINISHED = "finished"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """One attempt of a path."""
+
+    number: int
+    started_at: datetime | None
+    """None: the advisory row was not written (short attempts, or a crash)."""
+    ended_at: datetime | None
+    """None: still running, or lost."""
+    failure: Failure | None
+    lost: bool = False
+    """True: its process died."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitView:
+    """What a pause waits for."""
+
+    signals: tuple[str, ...]
+    """None: it is a sleep."""
+    since: datetime | None
+    due_at: datetime | None
+    """When its time is up; None: never."""
+    refused: tuple[Failure, ...] = ()
+    """Payloads that did not fit, the last ten."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """One firing of a node: everything that is known of a path."""
+
+    path: str
+    node: str
+    state: State
+    attempts: tuple[AttemptView, ...]
+    seconds: float | None
+    """How long the body of the attempt that finished ran, or how long a pause was."""
+    route: int | None
+    """Which case its branch took."""
+    result: Any = None
+    """What it returned; None before it has finished (look at ``state``)."""
+    retry_at: datetime | None = None
+    wait: WaitView | None = None
+    """Of a pause, also when it is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run at one moment."""
+
+    id: UUID
+    flow: str
+    version: int
+    status: Status
+    key: str | None
+    input: Mapping[str, Any]
+    spec: Mapping[str, Any]
+    """The topology as JSON (`Definition.spec`); empty when it is not known."""
+    steps: tuple[StepView, ...]
+    """In the order in which the paths first appear in the journal."""
+    failure: Failure | None
+    failed_path: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    lost: int
+    """How many processes died while they ran it."""
+    seq: int
+    """Journal entries seen."""
+    needs: str | None = None
+    """What is missing for it to go on (`code: ...`), or None."""
+    cancelled_by: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def nodes(self) -> Mapping[str, StepView]:
+        """Node name -> its latest firing."""
+        return {s.node: s for s in self.steps}
+
+    @property
+    def listens(self) -> bool:
+        """True if its flow waits for signals: it may need others to come to its end."""
+        return any(n.get("wait", {}).get("signals") for n in self.spec.get("nodes", ()))
+
+    @property
+    def done(self) -> int:
+        """How many firings have finished."""
+        return sum(s.state is State.FINISHED for s in self.steps)
+
+
+def view_of(
+    row: RunRow,
+    entries: Sequence[Entry],
+    *,
+    spec: Mapping[str, Any],
+    input: Mapping[str, Any],
+    running: Mapping[str, int] | None = None,
+    needs: str | None = None,
+) -> RunView:
+    """The view of a run from its row and its whole journal; ``running``: path -> attempt under way in this process."""
+    view = RunView(
+        id=row.id, flow=row.flow, version=row.version, status=row.status, key=row.key, input=input, spec=spec, steps=(),
+        failure=None, failed_path=None, created_at=row.created_at, started_at=row.started_at, ended_at=row.ended_at,
+        lost=row.lost, seq=0, needs=needs, metadata=row.metadata,
+    )  # fmt: skip
+    fold = _Fold(view)
+    for entry in entries:
+        fold.add(entry)
+    return fold.result(row.status, running or {})
+
+
+class _Fold:
+    """The steps of a view while entries are added."""
+
+    def __init__(self, view: RunView) -> None:
+        self.view = view
+        self.steps: dict[str, StepView] = {s.path: s for s in view.steps}
+
+    def add(self, entry: Entry) -> None:
+        event = from_entry(entry)
+        self.view = replace(self.view, seq=entry.seq)
+        match event:
+            case StepStarted(path, attempt):
+                self._attempt(path, AttemptView(attempt, entry.at, None, None), State.RUNNING)
+            case StepFinished(path, attempt, result, _, route, seconds):
+                done = State.SKIPPED if event.skipped else State.FINISHED
+                step = self._attempt(path, AttemptView(attempt, None, entry.at, None), done)
+                self.steps[path] = replace(step, seconds=seconds, route=route, result=result, retry_at=None)
+            case AttemptFailed(path, attempt, failure, lost, final, retry_at):
+                state = State.FAILED if final else State.RETRYING
+                step = self._attempt(path, AttemptView(attempt, None, entry.at, failure, lost), state)
+                self.steps[path] = replace(step, retry_at=retry_at)
+            case WaitBegan(path, names, due):
+                old = self.steps.get(path)
+                wait = WaitView(names, entry.at, due)
+                attempts = old.attempts if old else ()  # it timed out before, and the run was retried
+                self.steps[path] = StepView(path, node_of(path), State.WAITING, attempts, None, None, wait=wait)
+            case SignalRefused(path, _, _, failure):
+                step = self.steps.get(path) or StepView(path, node_of(path), State.WAITING, (), None, None)
+                wait = step.wait or WaitView((event.name,), entry.at, None)
+                self.steps[path] = replace(step, wait=replace(wait, refused=(*wait.refused, failure)[-REFUSED:]))
+            case WaitFinished(path, result, _, route):
+                self.steps[path] = self._woken(path, entry, result, route)
+            case RunFailed(path, failure):
+                self.view = replace(self.view, failure=failure, failed_path=path)
+            case RunRetried():
+                self.view = replace(self.view, failure=None, failed_path=None)
+                for path, step in self.steps.items():
+                    if step.state is State.FAILED:
+                        self.steps[path] = replace(step, state=State.RETRYING)
+            case CancelRequested(by):
+                self.view = replace(self.view, cancelled_by=by)
+            case _:
+                pass  # the end of a run is told by its row
+
+    def result(self, status: Status, running: Mapping[str, int]) -> RunView:
+        for path, number in running.items():
+            step = self.steps.get(path)
+            if step is None or step.state is not State.RUNNING or step.attempts[-1].number != number:
+                self._attempt(path, AttemptView(number, None, None, None), State.RUNNING)
+        if status.over:
+            for path, step in self.steps.items():
+                if step.state in (State.RUNNING, State.RETRYING, State.WAITING):
+                    self.steps[path] = replace(step, state=State.CANCELLED)
+        return replace(self.view, status=status, steps=tuple(self.steps.values()))
+
+    def _woken(self, path: str, entry: Entry, result: Any, route: int | None) -> StepView:
+        """A pause that is over; one that was over at once has no beginning."""
+        old = self.steps.get(path)
+        wait = old.wait if old else None
+        seconds = (entry.at - wait.since).total_seconds() if wait and wait.since and entry.at else 0.0
+        attempts = old.attempts if old else ()
+        return StepView(path, node_of(path), State.FINISHED, attempts, seconds, route, result, wait=wait)
+
+    def _attempt(self, path: str, new: AttemptView, state: State) -> StepView:
+        """The step with an attempt added, or its last one completed."""
+        old = self.steps.get(path)
+        attempts = old.attempts if old else ()
+        # A retry of the run numbers them from 1 again, so the same number may be another attempt.
+        if attempts and attempts[-1].number == new.number and attempts[-1].ended_at is None:
+            new = replace(new, started_at=attempts[-1].started_at or new.started_at)
+            attempts = attempts[:-1]
+        step = StepView(path, node_of(path), state, (*attempts, new), None, None, wait=old.wait if old else None)
+        self.steps[path] = step
+        return step

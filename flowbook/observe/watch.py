@@ -1,0 +1,115 @@
+"""Watching: who is told how a run looks when it changes.
+
+Owns: one task per watched run, which folds what becomes durable into a view and calls back, the first change at once,
+then at most `RATE` times a second. Refuses: the store (it is given functions that read) and drawing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from flowbook.observe.views import RunView, view_of
+from flowbook.plan.journal import Entry, Kind
+from flowbook.plan.records import Status
+from flowbook.ports import RunRow
+
+log = logging.getLogger("flowbook")
+
+RATE = 10.0
+"""Views per second at most: more is not seen, and a front end sustains about 450 messages a second in all."""
+POLL = 1.0
+"""Seconds between looks at a run that another process carries."""
+
+Callback = Callable[[RunView], None]
+Reading = tuple[RunRow, Sequence[Entry], Mapping[str, Any], Mapping[str, Any], str | None]
+"""Row, whole journal, spec of the topology, input, and what the run needs to go on (None: nothing)."""
+_ENDS = {Kind.COMPLETED: Status.COMPLETED, Kind.FAILED: Status.FAILED, Kind.CANCELLED: Status.CANCELLED}
+
+
+class Watch:
+    """A run that is being looked at."""
+
+    def __init__(
+        self,
+        run_id: UUID,
+        read: Callable[
+            [UUID], Awaitable[tuple[RunRow, Sequence[Entry], Mapping[str, Any], Mapping[str, Any], str | None]]
+        ],
+        running: Callable[[UUID], Mapping[str, int]],
+        local: Callable[[UUID], bool],
+    ) -> None:
+        self._run_id, self._read, self._running, self._local = run_id, read, running, local
+        self._callbacks: list[Callback] = []
+        self._fresh: list[Entry] = []
+        self._dirty = asyncio.Event()
+        self._dirty.set()
+        self._task = asyncio.create_task(self._loop(), name=f"flowbook-watch-{run_id}")
+
+    @property
+    def ended(self) -> bool:
+        """True when the last view has been shown: the run is over, or nobody looks any more."""
+        return self._task.done()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._task.cancel()
+
+    def add(self, callback: Callback) -> None:
+        """Call back with the next view, and with all that follow."""
+        self._callbacks.append(callback)
+        self._dirty.set()
+
+    def remove(self, callback: Callback) -> bool:
+        """Stop calling back; True when nobody is left, and then the watch has ended."""
+        with contextlib.suppress(ValueError):
+            self._callbacks.remove(callback)
+        if not self._callbacks:
+            self._task.cancel()
+        return not self._callbacks
+
+    def heard(self, entries: Sequence[Entry]) -> None:
+        """Something became durable in this process, or an attempt began."""
+        self._fresh.extend(entries)
+        self._dirty.set()
+
+    async def _loop(self) -> None:
+        row, entries, spec, input, needs = await self._load()
+        while True:
+            fresh, self._fresh = self._fresh, []
+            known = entries[-1].seq if entries else 0
+            news = [e for e in fresh if e.seq > known]
+            if news and news[0].seq == known + 1 and self._local(self._run_id):
+                entries += news
+                row = replace(row, status=_ENDS.get(news[-1].kind, Status.RUNNING))
+            elif news or not self._local(self._run_id):
+                row, entries, spec, input, needs = await self._load()
+            running = self._running(self._run_id)
+            view = view_of(row, entries, spec=spec, input=input, running=running, needs=needs)
+            self._call(view)
+            if view.status.over:
+                row, entries, spec, input, needs = await self._load()
+                self._call(view_of(row, entries, spec=spec, input=input))
+                if row.status.over:
+                    return
+            await asyncio.sleep(1 / RATE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL):
+                    await self._dirty.wait()
+            self._dirty.clear()
+
+    async def _load(self) -> tuple[RunRow, list[Entry], Mapping[str, Any], Mapping[str, Any], str | None]:
+        row, entries, spec, input, needs = await self._read(self._run_id)
+        return row, list(entries), spec, input, needs
+
+    def _call(self, view: RunView) -> None:
+        for callback in tuple(self._callbacks):
+            try:
+                callback(view)
+            except Exception:
+                log.exception("flowbook: a view of run %s could not be shown", self._run_id)

@@ -1,0 +1,140 @@
+"""Applying: a run and an event make the next run.
+
+Owns: `begin`, `apply` and `fold`, pure functions over frozen records. Refuses: deciding what comes next (`decide.py`).
+State is the fold of the journal; nothing else is ever a source of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar, assert_never
+from uuid import UUID
+
+from flowbook.errors import IllegalTransition
+from flowbook.graph.flow import Graph
+from flowbook.plan.events import (
+    AttemptFailed,
+    CancelRequested,
+    Event,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunRetried,
+    SignalRefused,
+    StepFinished,
+    StepStarted,
+    WaitBegan,
+    WaitFinished,
+)
+from flowbook.plan.paths import node_of
+from flowbook.plan.records import ROOT, Delta, Phase, Run, Status, Token, Trouble, View, Waiting
+from flowbook.plan.tokens import Movement
+from flowbook.plan.transitions import after
+
+_T = TypeVar("_T")
+
+
+def begin(graph: Graph, run_id: UUID, input: Mapping[str, Any]) -> Run:
+    """A run before its first event. Raises `StateError` if the input does not fit the state schema."""
+    values = dict(input) if graph.schema is None else graph.schema.initial(input)
+    root = Token(ROOT, None, 0, "", "", Phase.READY, View(values, {}), ())
+    movement = Movement(graph, {ROOT: root}, {}, {})
+    movement.enter(root)
+    return Run(run_id, graph.name, Status.RUNNING, 0, movement.tokens, movement.scopes, movement.counts)
+
+
+def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run:
+    """The run after an event; ``seq`` is the event's place in the journal (default: the next).
+
+    Raises `IllegalTransition` for an event that cannot happen here, `StateError` if a reducer refuses.
+    """
+    status = after(run.status, event)
+    seq = run.seq + 1 if seq is None else seq
+    match event:
+        case StepStarted(path, attempt):
+            return replace(run, seq=seq, started={**run.started, path: attempt})
+        case StepFinished(path, _, result, update, route):
+            token = _standing_at(run, path)
+            movement = Movement(graph, run.tokens, run.scopes, run.counts)
+            movement.finish(token, None if event.skipped else Delta(token.at, result, update), route)
+            # Written out: `dataclasses.replace` costs five times as much, and this is done once per step.
+            return Run(
+                run.id, run.flow, status, seq, movement.tokens, movement.scopes, movement.counts,
+                _without(run.troubles, path), waits=run.waits, heard=run.heard, floor=run.floor,
+                mail=run.mail, cancelled_by=run.cancelled_by,
+                started=_without(run.started, path), failure=run.failure, failed_path=run.failed_path,
+            )  # fmt: skip
+        case AttemptFailed(path, _, failure, lost, final, retry_at):
+            _standing_at(run, path)
+            old = run.troubles.get(path, Trouble())
+            trouble = Trouble(old.failed + (not lost), old.lost + lost, retry_at, final, failure)
+            troubles = {**run.troubles, path: trouble}
+            return replace(run, seq=seq, troubles=troubles, started=_without(run.started, path))
+        case WaitBegan(path, _, due):
+            _standing_at(run, path)
+            return replace(run, seq=seq, waits={**run.waits, path: Waiting(due)})
+        case SignalRefused(path, name, mail):
+            _standing_at(run, path)
+            return replace(run, seq=seq, heard={**run.heard, name: mail})
+        case WaitFinished(path, result):
+            token = _standing_at(run, path)
+            movement = Movement(graph, run.tokens, run.scopes, run.counts)
+            movement.finish(token, Delta(token.at, result, event.update), event.route)
+            return replace(
+                run, seq=seq, tokens=movement.tokens, scopes=movement.scopes, counts=movement.counts,
+                waits=_without(run.waits, path), troubles=_without(run.troubles, path),
+                heard=run.heard if event.signal is None else {**run.heard, event.signal: event.mail},
+                floor=max(run.floor, event.floor),
+            )  # fmt: skip
+        case CancelRequested(by, mail):
+            return replace(run, seq=seq, cancelled_by=by, mail=mail)
+        case RunRetried(_, mail):
+            troubles = {p: t for p, t in run.troubles.items() if not t.final}
+            # A pause whose time was up begins anew, or it would fail again at once.
+            waits = {p: w for p, w in run.waits.items() if p not in run.troubles}
+            return replace(
+                run, seq=seq, status=status, troubles=troubles, waits=waits, failure=None, failed_path=None, mail=mail
+            )
+        case RunCompleted():
+            return replace(run, seq=seq, status=status)
+        case RunFailed(path, failure):
+            return replace(run, seq=seq, status=status, failure=failure, failed_path=path)
+        case RunCancelled(by):
+            return replace(run, seq=seq, status=status, cancelled_by=by)
+        case _:
+            assert_never(event)
+
+
+def fold(graph: Graph, run: Run, events: Iterable[tuple[int, Event]]) -> Run:
+    """The run after all of these (seq, event)."""
+    for seq, event in events:
+        run = apply(graph, run, event, seq)
+    return run
+
+
+def lost_attempts(run: Run) -> tuple[tuple[str, int], ...]:
+    """(path, attempt) of what had begun when the process that ran it died: started, and neither finished nor failed."""
+    return tuple(
+        (path, attempt)
+        for path, attempt in run.started.items()
+        if attempt > run.troubles.get(path, Trouble()).attempts
+        and any(t.path == path and t.phase is Phase.READY for t in run.tokens.values())
+    )
+
+
+def _standing_at(run: Run, path: str) -> Token:
+    root = run.tokens[ROOT]
+    if root.path == path and root.phase is Phase.READY:  # the common case: nothing is forked
+        return root
+    for token in run.tokens.values():
+        if token.path == path and token.phase is Phase.READY:
+            return token
+    raise IllegalTransition(
+        f"{path} ({node_of(path)}) had an outcome, but no token stands there: the journal is damaged, or the flow's "
+        f"topology is not the one that this run was started with"
+    )
+
+
+def _without(mapping: Mapping[str, _T], key: str) -> Mapping[str, _T]:
+    return {k: v for k, v in mapping.items() if k != key} if key in mapping else mapping

@@ -1,0 +1,89 @@
+"""Commands: what `decide` wants done, in the imperative. Carrying one out twice is harmless.
+
+Owns: their shapes. Refuses: doing anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from flowbook.plan.records import Failure, Letter
+
+
+@dataclass(frozen=True, slots=True)
+class StartStep:
+    """Have an attempt of ``path`` running (nothing to do if one already is)."""
+
+    path: str
+    token: str
+    """Id of the token whose view the step sees."""
+    node: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitUntil:
+    """Nothing to do before ``at``, unless something happens."""
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BeginWait:
+    """Write down that the run has come to a pause, and until when it waits there at most."""
+
+    path: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSignal:
+    """End a pause with a letter, or refuse the letter if its payload does not fit."""
+
+    path: str
+    token: str
+    node: str
+    letter: Letter
+
+
+@dataclass(frozen=True, slots=True)
+class EndWait:
+    """The time of a pause is up."""
+
+    path: str
+    token: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForSignal:
+    """Nothing to do at ``path`` before one of these signals comes, or ``due``."""
+
+    path: str
+    names: tuple[str, ...]
+    due: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteRun:
+    """The run has reached its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailRun:
+    """Let what is running finish, start nothing, then end the run as failed."""
+
+    path: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRun:
+    """Stop what is running, then end the run as cancelled."""
+
+    by: str
+
+
+Command = StartStep | WaitUntil | BeginWait | TakeSignal | EndWait | WaitForSignal | CompleteRun | FailRun | CancelRun
+"""All that `decide` can want."""

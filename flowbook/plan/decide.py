@@ -1,0 +1,99 @@
+"""Deciding: what a run wants done now.
+
+Owns: `decide` and `judge`, pure functions. Refuses: doing it, and knowing what is under way: `decide` names every step
+that ought to be running, and the runner starts those that are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from flowbook.graph.flow import Graph
+from flowbook.graph.pause import Pause
+from flowbook.graph.step import LOST_LIMIT, Policy
+from flowbook.plan.commands import (
+    CancelRun,
+    Command,
+    CompleteRun,
+    FailRun,
+    StartStep,
+    TakeSignal,
+    WaitForSignal,
+    WaitUntil,
+)
+from flowbook.plan.records import ROOT, Failure, Letter, Phase, Run, Status, Trouble
+from flowbook.plan.waiting import at_pause, untaken
+
+_NO_TROUBLE = Trouble()
+_UNKNOWN = Failure("Unknown", "the cause was not stored", "")
+
+
+def decide(graph: Graph, run: Run, now: datetime, letters: Sequence[Letter] = ()) -> tuple[Command, ...]:
+    """What ought to be done about a run, in order; nothing for a run that is over.
+
+    ``letters``: signals that were read from the mailbox, in order; those already consumed do no harm.
+
+    A cancel goes before the end, the end before a failure (what failed after END was reached by all cannot exist), a
+    failure before new steps.
+    """
+    if run.status is not Status.RUNNING:
+        return ()
+    if run.cancelled_by is not None:
+        return (CancelRun(run.cancelled_by),)
+    if run.tokens[ROOT].phase is Phase.ENDED:
+        return (CompleteRun(),)
+    for path, trouble in run.troubles.items():
+        if trouble.final:
+            return (FailRun(path, trouble.failure or _UNKNOWN),)
+    commands: list[Command] = []
+    earliest: datetime | None = None
+    left = untaken(letters, run.heard) if letters else []
+    for token in run.tokens.values():
+        if token.phase is not Phase.READY:
+            continue
+        place = graph.nodes[token.at].step
+        if type(place) is Pause:
+            wanted = at_pause(place, token, run.waits.get(token.path), left, now)
+            commands.append(wanted)
+            if isinstance(wanted, TakeSignal):
+                left.remove(wanted.letter)
+            elif isinstance(wanted, WaitForSignal) and wanted.due is not None:
+                earliest = wanted.due if earliest is None else min(earliest, wanted.due)
+            continue
+        trouble = run.troubles.get(token.path, _NO_TROUBLE)
+        if trouble.retry_at is not None and trouble.retry_at > now:
+            earliest = trouble.retry_at if earliest is None else min(earliest, trouble.retry_at)
+        else:
+            commands.append(StartStep(token.path, token.id, token.at, trouble.attempts + 1))
+    if earliest is not None:
+        commands.append(WaitUntil(earliest))
+    return tuple(commands)
+
+
+def has_ended(run: Run) -> bool:
+    """True if `decide` would want the run completed and nothing else."""
+    return run.tokens[ROOT].phase is Phase.ENDED and run.cancelled_by is None and run.status is Status.RUNNING
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a failed attempt means."""
+
+    final: bool
+    retry_at: datetime | None
+
+
+def judge(policy: Policy, trouble: Trouble, *, lost: bool, now: datetime, roll: float) -> Verdict:
+    """Whether an attempt that has just failed was the last one, and when the next may begin.
+
+    ``trouble`` is what was known before it; ``roll`` is a random number in [0, 1) for the jitter. An attempt that died
+    with its process is no failure of the step, but a step may only die so often: ``max(retries + 1, LOST_LIMIT)``
+    attempts of all kinds. It is tried again at once; one that raised, after its back-off.
+    """
+    failed, dead = trouble.failed + (not lost), trouble.lost + lost
+    final = failed > policy.retries or (lost and failed + dead >= max(policy.retries + 1, LOST_LIMIT))
+    if final or lost:
+        return Verdict(final, None)
+    return Verdict(False, now + timedelta(seconds=policy.backoff.delay(failed, roll)))

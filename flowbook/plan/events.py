@@ -1,0 +1,154 @@
+"""Events: the facts of a run, in the past tense. One event is one journal row.
+
+Owns: their shapes. Refuses: how they are stored (`journal.py`) and what they change (`apply.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from flowbook.plan.records import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """An attempt began. Advisory: it may be missing, and `decide` never reads it (docs/architecture.md, Storage 4)."""
+
+    path: str
+    attempt: int
+    """From 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """A path has its result. At most one of these exists per path."""
+
+    path: str
+    attempt: int
+    result: Any
+    """What the step returned."""
+    update: Mapping[str, Any]
+    """What of it goes into the state, before reducers."""
+    route: int | None
+    """Which case of the branch behind this node was taken, counted from 0; None where there is no branch."""
+    seconds: float = 0.0
+    """How long the attempt's body ran, kept to the millisecond."""
+    skipped: bool = False
+    """True: its condition did not hold, so nothing ran and nothing is changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """An attempt raised, ran out of time, or died with its process."""
+
+    path: str
+    attempt: int
+    failure: Failure
+    lost: bool
+    """True when its process died: the failure is ours to explain, not the step's."""
+    final: bool
+    """True when no attempt is left."""
+    retry_at: datetime | None
+    """When the next attempt may begin (wall clock of the process that wrote it); None: at once, or never."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitBegan:
+    """The run has come to a pause. Durable, so that a time-out does not start again from zero after a crash."""
+
+    path: str
+    names: tuple[str, ...]
+    """The signals that are waited for; none: it is a sleep."""
+    due: datetime | None
+    """When the time is up (the database's clock); None: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalRefused:
+    """A payload did not fit; the wait goes on."""
+
+    path: str
+    name: str
+    mail: int
+    """Number of the delivery, so that it is not tried again."""
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class WaitFinished:
+    """A pause is over. The outcome of its path, and the proof that a signal was consumed: one row is both."""
+
+    path: str
+    result: Any
+    """The payload as its schema wants it; None when the time was up."""
+    key: str | None
+    """State key that gets the result; None: none does."""
+    route: int | None
+    """Which way on was taken; None where there is only one."""
+    signal: str | None = None
+    """What ended it; None: the time."""
+    mail: int = 0
+    """Number of the delivery that was consumed; 0: none."""
+    floor: int = 0
+    """Every delivery up to this one is settled, so reading begins behind it."""
+
+    @property
+    def update(self) -> Mapping[str, Any]:
+        """What goes into the state, before reducers."""
+        return {} if self.key is None else {self.key: self.result}
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """A cancel was read from the mailbox."""
+
+    by: str
+    mail: int = 0
+    """Number of the delivery, so that it is not read twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRetried:
+    """Somebody wants a failed run to go on: paths that had used up their attempts get new ones."""
+
+    by: str
+    mail: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunCompleted:
+    """No token lives and one has reached END."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailed:
+    """A step has used up its attempts."""
+
+    path: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class RunCancelled:
+    """The run has stopped because of a cancel."""
+
+    by: str
+
+
+Event = (
+    StepStarted
+    | StepFinished
+    | AttemptFailed
+    | WaitBegan
+    | SignalRefused
+    | WaitFinished
+    | CancelRequested
+    | RunRetried
+    | RunCompleted
+    | RunFailed
+    | RunCancelled
+)
+"""All that can happen to a run."""

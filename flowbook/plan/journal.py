@@ -1,0 +1,170 @@
+"""Journal entries: events as rows.
+
+Owns: which event is which kind of row, and what its payload holds. Refuses: SQL, and values the codec refuses.
+A payload is one encoded list or mapping, short, because one is written per step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, assert_never
+
+from flowbook.codec import decode, encode
+from flowbook.errors import Undecodable
+from flowbook.plan.events import (
+    AttemptFailed,
+    CancelRequested,
+    Event,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunRetried,
+    SignalRefused,
+    StepFinished,
+    StepStarted,
+    WaitBegan,
+    WaitFinished,
+)
+from flowbook.plan.paths import node_of
+from flowbook.plan.records import Failure
+from flowbook.plan.sealed import Absent, Sealed
+
+PLACEHOLDERS = (Sealed, Absent)
+"""Part of the journal's vocabulary: the codec decodes a class only if its module is loaded, so it is loaded here."""
+
+
+class Kind(StrEnum):
+    """Kinds of journal rows. An *outcome* is the one result that its path can have."""
+
+    STARTED = "started"
+    FINISHED = "finished"
+    ATTEMPT_FAILED = "attempt"
+    WAITING = "waiting"
+    REFUSED = "refused"
+    CANCEL_REQUESTED = "cancel"
+    RETRIED = "retried"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+OUTCOMES = frozenset({Kind.FINISHED})
+"""Kinds of which a path has at most one row in its run, by a unique index."""
+
+
+_UPDATE, _VALUE, _NOWHERE, _SKIPPED, _PAUSE = range(5)
+"""Where a result goes: into the state key by key, under the step's name, or nowhere; there is none; or it is a pause's,
+whose row says by itself where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of a journal."""
+
+    kind: Kind
+    path: str
+    """Empty for what concerns the run as a whole."""
+    attempt: int
+    """From 1; 0 for what concerns the run as a whole."""
+    payload: bytes
+    seq: int = 0
+    """Place in the journal, from 1; 0: not written yet."""
+    at: datetime | None = None
+    """The database's time of writing; None: not written yet."""
+
+
+def to_entry(event: Event) -> Entry:
+    """The row of an event. Raises `Unencodable` if it carries a value that the codec refuses."""
+    match event:
+        case StepStarted(path, attempt):
+            return Entry(Kind.STARTED, path, attempt, b"")
+        case StepFinished(path, attempt):
+            return Entry(Kind.FINISHED, path, attempt, encode(_finished_body(event)))
+        case AttemptFailed(path, attempt, failure, lost, final, retry_at):
+            body = {"e": _failure(failure), "l": lost, "f": final, "n": retry_at}
+            return Entry(Kind.ATTEMPT_FAILED, path, attempt, encode(body))
+        case WaitBegan(path, names, due):
+            return Entry(Kind.WAITING, path, 1, encode({"s": list(names), "d": due}))
+        case SignalRefused(path, name, mail, failure):
+            return Entry(Kind.REFUSED, path, 1, encode({"s": name, "m": mail, "e": _failure(failure)}))
+        case WaitFinished(path, result, key, route, signal, mail, floor):
+            return Entry(Kind.FINISHED, path, 1, encode([_PAUSE, result, route, key, signal, mail, floor]))
+        case CancelRequested(by, mail):
+            return Entry(Kind.CANCEL_REQUESTED, "", 0, encode({"by": by, "m": mail}))
+        case RunRetried(by, mail):
+            return Entry(Kind.RETRIED, "", 0, encode({"by": by, "m": mail}))
+        case RunCompleted():
+            return Entry(Kind.COMPLETED, "", 0, b"")
+        case RunFailed(path, failure):
+            return Entry(Kind.FAILED, "", 0, encode({"p": path, "e": _failure(failure)}))
+        case RunCancelled(by):
+            return Entry(Kind.CANCELLED, "", 0, encode({"by": by}))
+        case _:
+            assert_never(event)
+
+
+def from_entry(entry: Entry) -> Event:
+    """The event of a row. Raises `Undecodable` if the row is damaged."""
+    body: Any = decode(entry.payload) if entry.payload else {}
+    try:
+        match entry.kind:
+            case Kind.STARTED:
+                return StepStarted(entry.path, entry.attempt)
+            case Kind.FINISHED:
+                return _finished(entry, body)
+            case Kind.ATTEMPT_FAILED:
+                return AttemptFailed(entry.path, entry.attempt, Failure(*body["e"]), body["l"], body["f"], body["n"])
+            case Kind.WAITING:
+                return WaitBegan(entry.path, tuple(body["s"]), body["d"])
+            case Kind.REFUSED:
+                return SignalRefused(entry.path, body["s"], body["m"], Failure(*body["e"]))
+            case Kind.CANCEL_REQUESTED:
+                return CancelRequested(body["by"], body["m"])
+            case Kind.RETRIED:
+                return RunRetried(body["by"], body["m"])
+            case Kind.COMPLETED:
+                return RunCompleted()
+            case Kind.FAILED:
+                return RunFailed(body["p"], Failure(*body["e"]))
+            case Kind.CANCELLED:
+                return RunCancelled(body["by"])
+            case _:
+                assert_never(entry.kind)
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise Undecodable(f"journal row {entry.seq} of kind {entry.kind!r} is damaged: {error!r}") from error
+
+
+def _finished_body(event: StepFinished) -> list[Any]:
+    """The payload of an outcome before encoding: ``[shape, result, route, milliseconds]``, without what is not needed
+    at its end. One is written per step, so its bytes count; keys, and times under a millisecond, are not worth theirs.
+    """
+    if event.skipped:
+        return [_SKIPPED, None, event.route]
+    shape = _UPDATE if event.update is event.result else _VALUE if event.update else _NOWHERE
+    milliseconds = round(event.seconds * 1000)
+    if milliseconds:
+        return [shape, event.result, event.route, milliseconds]
+    return [shape, event.result] if event.route is None else [shape, event.result, event.route]
+
+
+def _finished(entry: Entry, body: list[Any]) -> StepFinished | WaitFinished:
+    if body[0] == _PAUSE:
+        _, result, route, key, signal, mail, floor = body
+        return WaitFinished(entry.path, result, key, route, signal, mail, floor)
+    shape, result, route, milliseconds = (*body, None, None)[:4]
+    match shape:
+        case 0:
+            update = result
+        case 1:
+            update = {node_of(entry.path): result}
+        case 2 | 3:
+            update = {}
+        case _:
+            raise Undecodable(f"journal row {entry.seq} is of shape {shape!r}, which this version does not know")
+    return StepFinished(entry.path, entry.attempt, result, update, route, (milliseconds or 0) / 1000, shape == _SKIPPED)
+
+
+def _failure(failure: Failure) -> list[str]:
+    return [failure.type, failure.message, failure.traceback, failure.code]

@@ -1,0 +1,205 @@
+"""What a run *is*, in memory: frozen records that the pure floor reads and returns.
+
+Owns: the shapes of runs, tokens, scopes and troubles. Refuses: deciding (`decide.py`), changing (`apply.py`),
+bytes (`journal.py`). A change returns a new record; the mappings inside are replaced, never written to.
+
+A *token* is a place where the run is going on. A fork opens a *scope* with one token per branch; the token that
+forked waits in phase ``forked`` until its scope closes. See "Tokens" in docs/architecture.md for the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+ROOT = ""
+"""Id of the token that a run begins with."""
+
+
+class Status(StrEnum):
+    """What a run is doing. ``pending`` and ``waiting`` runs are owned by nobody and cost nothing."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+
+    @property
+    def over(self) -> bool:
+        """True when nothing will happen to the run by itself any more."""
+        return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.SUPERSEDED)
+
+
+class Phase(StrEnum):
+    """What a token is doing."""
+
+    READY = "ready"
+    """It stands at a step that has not finished: to be started, running, or backing off."""
+    FORKED = "forked"
+    """It waits for the scope that it opened."""
+    JOINING = "joining"
+    """It stands at the join of its scope and waits for its siblings."""
+    ENDED = "ended"
+    """It was routed to END."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The state as one token sees it."""
+
+    values: Mapping[str, Any]
+    """State key -> value."""
+    results: Mapping[str, Any]
+    """Step name -> the whole last result of that step, as far as this token's past goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one finished step changed."""
+
+    node: str
+    """Name of the step."""
+    result: Any
+    """The whole result as the step returned it (an update, or a single value)."""
+    update: Mapping[str, Any]
+    """State key -> new value (before reducers)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One place where the run goes on."""
+
+    id: str
+    """``ROOT``, or ``<path of the fork>[<branch>]``."""
+    scope: str | None
+    """Path of the fork that made this token; None for the root token."""
+    branch: int
+    """Place in the fork's declaration order, from 0."""
+    at: str
+    """Name of the node it stands at (its last node when it has ended)."""
+    path: str
+    """``name#n`` of the firing it stands at; of the fork when it has forked; empty at a join or at the end."""
+    phase: Phase
+    view: View
+    deltas: tuple[Delta, ...]
+    """What was changed since the fork of its scope, in order; always empty for the root token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A fork that has not closed yet."""
+
+    path: str
+    """Path of the fork's firing (``START#1`` when a flow begins with a fork)."""
+    parent: str
+    """Id of the token that forked."""
+    join: str | None
+    """Node where the branches meet; None when each branch ends at END."""
+    members: tuple[str, ...]
+    """Ids of the branches' tokens, in declaration order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An exception as the journal keeps it: text only, so that reading it needs no code."""
+
+    type: str
+    """Qualified name of the exception's class."""
+    message: str
+    traceback: str
+    """The formatted traceback, with the engine's own frames cut off."""
+    code: str = ""
+    """flowbook's own error code, where it was one of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What has gone wrong at one path so far."""
+
+    failed: int = 0
+    """Attempts that raised or timed out."""
+    lost: int = 0
+    """Attempts whose process died."""
+    retry_at: datetime | None = None
+    """When the next attempt may begin; None: at once, or never if ``final``."""
+    final: bool = False
+    """True when the attempts are used up."""
+    failure: Failure | None = None
+    """The last one."""
+
+    @property
+    def attempts(self) -> int:
+        """All attempts that are known to have begun and not to have succeeded."""
+        return self.failed + self.lost
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A signal that was delivered, without its payload."""
+
+    id: int
+    """Number of the delivery."""
+    name: str
+    at: datetime
+    """When it was delivered, by the database's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A pause that has begun."""
+
+    due: datetime | None
+    """When its time is up, by the database's clock; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run, folded from its input and its journal."""
+
+    id: UUID
+    flow: str
+    status: Status
+    seq: int
+    """The last journal entry that is folded in; 0: none."""
+    tokens: Mapping[str, Token]
+    """Live and parked tokens by id."""
+    scopes: Mapping[str, Scope]
+    """Open scopes by path of their fork."""
+    counts: Mapping[str, int]
+    """Node name -> how often it has been reached; the next path is ``name#count+1``."""
+    troubles: Mapping[str, Trouble] = field(default_factory=dict)
+    """Path -> its trouble; gone when the path finishes."""
+    waits: Mapping[str, Waiting] = field(default_factory=dict)
+    """Path -> the pause that has begun there; gone when it is over."""
+    heard: Mapping[str, int] = field(default_factory=dict)
+    """Signal -> number of the last delivery of that name that was consumed or refused."""
+    floor: int = 0
+    """Every delivery up to this one is settled."""
+    mail: int = 0
+    """Number of the last cancel or retry that an entry says was read."""
+    cancelled_by: str | None = None
+    """Who asked for the cancel that is under way."""
+    started: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Path -> attempt that a journal row says had begun. Advisory rows may be missing, so this is no part of a run's
+    identity; it is read once, after a take-over (`lost_attempts`)."""
+    failure: Failure | None = None
+    """Why the run failed."""
+    failed_path: str | None = None
+    """Path of the step that failed the run."""
+
+    @property
+    def view(self) -> View:
+        """The state of the run as a whole: what the root token sees."""
+        return self.tokens[ROOT].view
+
+    @property
+    def current(self) -> str:
+        """Where it stands, for tables: the paths of its tokens, cut off at 200 characters."""
+        return ", ".join(sorted(t.path for t in self.tokens.values() if t.path))[:200]

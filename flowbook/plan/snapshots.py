@@ -1,0 +1,105 @@
+"""Snapshots: a run's fold as bytes, so that the next fold is short.
+
+Owns: when one is due, and turning a `Run` into a payload and back. Refuses: storing it. A snapshot is a cache: it is
+tagged with all that the fold depends on, and whoever finds another tag folds the journal from its beginning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import fields, replace
+from typing import Any
+
+from flowbook.codec import VERSION, decode, encode
+from flowbook.errors import Undecodable
+from flowbook.graph.flow import Graph
+from flowbook.plan.records import Delta, Failure, Phase, Run, Scope, Status, Token, Trouble, View, Waiting
+
+RECORD_VERSION = 2
+"""Raised whenever a record in `records.py` changes its shape."""
+
+FIRST = 500
+"""Entries before the first snapshot: folding fewer costs about as much as reading one."""
+GROWTH = 1.5
+"""Each next snapshot is due when the journal is this much longer, so that all of them together stay within a constant
+factor of the state, and at most a third of a journal is ever folded again."""
+
+
+def due(last: int, seq: int) -> bool:
+    """True if a snapshot at ``seq`` is worth its bytes, the last one being at ``last`` (0: none)."""
+    return seq >= FIRST and seq >= last * GROWTH
+
+
+def tag(graph: Graph) -> str:
+    """What the fold depends on besides the journal."""
+    schema = graph.schema.fingerprint if graph.schema else ""
+    return hashlib.blake2b(
+        f"{VERSION}:{RECORD_VERSION}:{schema}:{graph.fingerprint}".encode(), digest_size=8
+    ).hexdigest()
+
+
+def dump(run: Run) -> bytes:
+    """A run as bytes. Raises `Unencodable` only if a reducer made a value that the codec refuses."""
+    tokens = [
+        [t.id, t.scope, t.branch, t.at, t.path, str(t.phase), dict(t.view.values), dict(t.view.results),
+         [[d.node, d.result, dict(d.update)] for d in t.deltas]]
+        for t in run.tokens.values()
+    ]  # fmt: skip
+    troubles = {p: [t.failed, t.lost, t.retry_at, t.final, _text(t.failure)] for p, t in run.troubles.items()}
+    return encode(
+        {
+            "seq": run.seq,
+            "status": str(run.status),
+            "tokens": tokens,
+            "scopes": [[s.path, s.parent, s.join, list(s.members)] for s in run.scopes.values()],
+            "counts": dict(run.counts),
+            "troubles": troubles,
+            "started": dict(run.started),
+            "waits": {p: w.due for p, w in run.waits.items()},
+            "heard": dict(run.heard),
+            "floor": run.floor,
+            "mail": run.mail,
+            "cancelled_by": run.cancelled_by,
+            "failure": _text(run.failure),
+            "failed_path": run.failed_path,
+        }
+    )
+
+
+def load(run: Run, payload: bytes) -> Run:
+    """The run that was dumped; ``run`` gives its id and flow. Raises `Undecodable` for a damaged payload."""
+    body: Any = decode(payload)
+    try:
+        tokens = {t[0]: _token(t) for t in body["tokens"]}
+        return replace(
+            run,
+            seq=body["seq"],
+            status=Status(body["status"]),
+            tokens=tokens,
+            scopes={s[0]: Scope(s[0], s[1], s[2], tuple(s[3])) for s in body["scopes"]},
+            counts=body["counts"],
+            troubles={p: Trouble(t[0], t[1], t[2], t[3], _failure(t[4])) for p, t in body["troubles"].items()},
+            started=body["started"],
+            waits={p: Waiting(due) for p, due in body["waits"].items()},
+            heard=body["heard"],
+            floor=body["floor"],
+            mail=body["mail"],
+            cancelled_by=body["cancelled_by"],
+            failure=_failure(body["failure"]),
+            failed_path=body["failed_path"],
+        )
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise Undecodable(f"a snapshot of run {run.id} is damaged: {error!r}") from error
+
+
+def _token(t: list[Any]) -> Token:
+    deltas = tuple(Delta(node, result, update) for node, result, update in t[8])
+    return Token(t[0], t[1], t[2], t[3], t[4], Phase(t[5]), View(t[6], t[7]), deltas)
+
+
+def _text(failure: Failure | None) -> list[str] | None:
+    return None if failure is None else [getattr(failure, f.name) for f in fields(failure)]
+
+
+def _failure(text: list[str] | None) -> Failure | None:
+    return None if text is None else Failure(*text)

@@ -1,0 +1,42 @@
+"""Waiting: what is to be done at a pause.
+
+Owns: `at_pause`, a pure function from a pause, its beginning and the letters that are there to a command. Refuses:
+payloads (the runner validates them) and time of its own.
+
+A letter ends a pause if it came in time: its moment counts, not the moment when somebody reads it. So a signal that was
+sent before the limit wins also when nobody was alive to hear it, and one sent after it does not, whoever slept longer.
+Letters of one name are taken in the order in which they came. One that a pause could not take stays for the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from flowbook.graph.pause import Pause
+from flowbook.plan.commands import BeginWait, EndWait, TakeSignal, WaitForSignal
+from flowbook.plan.records import Letter, Token, Waiting
+
+
+def at_pause(
+    pause: Pause,
+    token: Token,
+    waiting: Waiting | None,
+    letters: Sequence[Letter],
+    now: datetime,
+) -> TakeSignal | BeginWait | EndWait | WaitForSignal:
+    """What a token at a pause wants; ``letters``: those that nobody has taken, in order; ``waiting``: since when."""
+    due = None if waiting is None else waiting.due
+    letter = next((x for x in letters if x.name in pause.names), None)
+    if letter is not None and (due is None or letter.at <= due):
+        return TakeSignal(token.path, token.id, token.at, letter)
+    if waiting is None:
+        return BeginWait(token.path, token.at)
+    if due is not None and due <= now:
+        return EndWait(token.path, token.id, token.at)
+    return WaitForSignal(token.path, pause.names, due)
+
+
+def untaken(letters: Sequence[Letter], heard: Mapping[str, int]) -> list[Letter]:
+    """The letters that no pause has taken; each name is taken in order, so its last number tells."""
+    return [x for x in letters if x.id > heard.get(x.name, 0)]

@@ -1,0 +1,326 @@
+"""Ports: what the machines look like from above. Each implementation lives in a file named for its technology.
+
+Owns: the Protocols and the records that cross them. Refuses: any implementation, and any import from the machines.
+
+The Store keeps runs durably and says who owns them. Rules that every store keeps (docs/architecture.md, Storage):
+only the owner of a run's *epoch* appends to its journal; everybody else delivers to its *mailbox*; an append is
+accepted whole or not at all; a run's journal is numbered 1, 2, 3, ... without gaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from flowbook.plan.journal import Entry
+from flowbook.plan.records import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """The code of a flow as it was when a run began. Immutable; keyed by (namespace, flow, fingerprint)."""
+
+    namespace: str
+    flow: str
+    fingerprint: str
+    """Hex digest over topology, steps and helpers; a process claims only runs whose fingerprint it has registered."""
+    spec: Mapping[str, Any]
+    """The topology as JSON: enough to draw it."""
+    sources: Mapping[str, Any]
+    """Per callable its source, cell, helpers, imports and the data names it reads, as JSON."""
+    signature: str
+    """HMAC over spec and sources with the user's key; empty: unsigned."""
+    version: int = 0
+    """Counted from 1 per (namespace, flow) by the store; 0: not stored yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run that is to be started."""
+
+    id: UUID
+    namespace: str
+    flow: str
+    fingerprint: str
+    version: int
+    input: bytes
+    """The encoded input."""
+    input_digest: bytes
+    """16 bytes; two starts under one key must agree in it."""
+    key: str | None = None
+    """Idempotency key, unique per (namespace, flow)."""
+    queue: str = "default"
+    priority: int = 0
+    """Higher goes first."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """JSON, searchable."""
+    claim: bool = True
+    """True: the caller's worker owns it from the start (epoch 1). False: anyone who knows the code may claim it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as the store's row has it: all that is known without reading its journal."""
+
+    id: UUID
+    namespace: str
+    flow: str
+    version: int
+    fingerprint: str
+    queue: str
+    priority: int
+    status: Status
+    due_at: datetime
+    """When somebody may claim it (pending and waiting runs)."""
+    epoch: int
+    """Counts owners; what an owner of an older epoch writes is refused."""
+    worker_id: UUID | None
+    claims: int
+    lost: int
+    """How many owners died while they held it."""
+    mail: int
+    """Deliveries to its mailbox so far."""
+    current: str
+    """Where it was let go of, for tables: paths separated by ", "; empty while somebody carries it."""
+    key: str | None
+    input: bytes
+    input_digest: bytes
+    metadata: Mapping[str, Any]
+    error: str | None
+    """One line, for tables."""
+    forked_from: UUID | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Answer to a start."""
+
+    row: RunRow
+    created: bool
+    """False: a run with this key was there already, and ``row`` is that one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A fold that was stored to shorten the next one; of acknowledged entries only."""
+
+    seq: int
+    tag: str
+    """Digest of what the fold depends on (codec, record version, state schema); a mismatch means: fold again."""
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Answer to an append."""
+
+    seq: int
+    """Sequence number of the last entry of the append; the entries before it count back without gaps
+    (durable rows that the store itself let ride along come before the first of them)."""
+    mail: int
+    """Deliveries to the run's mailbox at that moment: more than was read means there is mail."""
+    at: datetime
+    """The database's time of the append."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How an owner lets go of a run: ends it, parks it, or hands it back."""
+
+    run_id: UUID
+    epoch: int
+    status: Status
+    """completed, failed, cancelled: the end. waiting: parked until ``due_at`` or mail. pending: handed back."""
+    seen_mail: int
+    """The settlement is refused (`MAIL`) if more than this has been delivered."""
+    entry: Entry | None = None
+    """A last journal entry (RunCompleted, ...), written in the same transaction."""
+    outcomes: tuple[Entry, ...] = ()
+    """Written before it in the same transaction: the last step of a run and its end share a commit."""
+    due_in: float | None = 0.0
+    """Seconds from the database's now until somebody may claim it; None: never by time."""
+    current: str = ""
+    error: str | None = None
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All that is written, in order."""
+        return self.outcomes if self.entry is None else (*self.outcomes, self.entry)
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A delivery to a run."""
+
+    id: int
+    kind: str
+    """``cancel``, ``retry``, later ``signal``, ``child`` and ``approval``."""
+    name: str
+    payload: bytes
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunQuery:
+    """What to list."""
+
+    namespace: str | None = None
+    flow: str | None = None
+    status: Status | None = None
+    limit: int = 50
+    """At most 1,000; newest first."""
+
+
+class Store(Protocol):
+    """Durable runs. All waiting is inside: while the database is away, calls wait for it and then go on.
+
+    Raises everywhere: `StoreUnavailable` only once the store is closed or if it could never be reached.
+    """
+
+    worker_id: UUID
+    """This process' identity as an owner of runs."""
+
+    async def open(self) -> None:
+        """Connect, check the schema, enlist this worker, begin its heartbeat."""
+        ...
+
+    async def close(self) -> None:
+        """Write what is waiting to be written, hand back nothing, delist the worker, disconnect."""
+        ...
+
+    def on_wake(self, callback: Callable[[UUID | None], None]) -> None:
+        """Call back on this loop when a run got mail or became claimable; None: look at everything again."""
+        ...
+
+    @property
+    def steady(self) -> bool:
+        """False while this worker may have been given up for dead (its lock connection is gone): start no step."""
+        ...
+
+    async def define(self, definition: Definition) -> Definition:
+        """Store a definition unless it is there; the answer has its version."""
+        ...
+
+    async def definition(self, namespace: str, flow: str, fingerprint: str) -> Definition | None:
+        """A stored definition."""
+        ...
+
+    async def definitions(self, namespace: str, flow: str) -> Sequence[Definition]:
+        """All stored definitions of a flow, newest first."""
+        ...
+
+    async def now(self) -> datetime:
+        """The database's time, timezone-aware, UTC."""
+        ...
+
+    async def serve(self, fingerprints: frozenset[str]) -> None:
+        """Tell the others which code this worker claims runs of (only workers say so, kernels do not)."""
+        ...
+
+    async def start(self, new: NewRun) -> Started:
+        """Insert a run, durably, unless its key is taken. Grouped with the starts and appends of other runs."""
+        ...
+
+    async def claim(
+        self,
+        known: frozenset[str],
+        *,
+        namespace: str = "default",
+        queues: Sequence[str] = ("default",),
+        limit: int = 1,
+        among: frozenset[UUID] | None = None,
+        only: UUID | None = None,
+    ) -> Sequence[RunRow]:
+        """Own up to ``limit`` due runs of a namespace whose fingerprint is in ``known``; epoch + 1 each.
+
+        The same code in another namespace is another flow: its runs are left alone. ``among``: only of these runs,
+        which is how a kernel looks after its own with one statement, however many they are.
+
+        With ``only``: that run, due or not, unless it is over or a live worker has it. A dead owner is found out here
+        and now (two probes of its lock).
+        """
+        ...
+
+    async def history(self, run_id: UUID, tag: str | None = None) -> tuple[Snapshot | None, Sequence[Entry]]:
+        """The journal in order; with a ``tag``, the newest snapshot of that tag and only what came after it."""
+        ...
+
+    async def append(self, run_id: UUID, epoch: int, entries: Sequence[Entry]) -> Ack:
+        """Write entries at the end of the journal, all or none, durably.
+
+        Raises `Fenced` if the epoch is over, `PathClash` if a path already has an outcome, `PayloadTooLarge`.
+        """
+        ...
+
+    def note(self, run_id: UUID, epoch: int, entry: Entry) -> None:
+        """Write an advisory entry with the next append of this run or within 100 ms, whichever is first.
+
+        An outcome of the same path and attempt that is appended before makes it superfluous, and it is dropped.
+        """
+        ...
+
+    async def snapshot(self, run_id: UUID, epoch: int, snapshot: Snapshot) -> None:
+        """Keep a snapshot, through the fence; an older epoch's is silently refused."""
+        ...
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Let go of a run. False: there is unread mail, nothing was changed. Raises `Fenced`."""
+        ...
+
+    async def send(self, run_id: UUID, kind: str, name: str, payload: bytes) -> RunRow:
+        """Deliver to a mailbox and wake the run (``due_at = least(due_at, now)``); the answer is the row after it.
+
+        A run that is over gets nothing: look at the answer's status. ``retry`` alone is delivered to failed runs
+        and makes them pending again. Raises `RunNotFound`.
+        """
+        ...
+
+    async def mail(self) -> Mapping[UUID, int]:
+        """How much has been delivered so far to each run that this worker owns: one look for all of them."""
+        ...
+
+    async def mailbox(self, run_id: UUID, after: int = 0) -> Sequence[Mail]:
+        """What was delivered after mail number ``after``, in order."""
+        ...
+
+    async def run(self, run_id: UUID) -> RunRow:
+        """One row. Raises `RunNotFound`."""
+        ...
+
+    async def find(self, text: str) -> RunRow:
+        """A run by id, unique prefix or unique ending of its hex id. Raises `RunNotFound`, saying which fit."""
+        ...
+
+    async def runs(self, query: RunQuery) -> Sequence[RunRow]:
+        """Rows, newest first."""
+        ...
+
+    async def served(self) -> frozenset[str]:
+        """Fingerprints that some live worker serves."""
+        ...
+
+
+class Executor(Protocol):
+    """Where the body of a step runs."""
+
+    async def run(self, body: Callable[[], Any]) -> Any:
+        """Run a synchronous body elsewhere and wait for it; its exception is raised here."""
+        ...
+
+    def shutdown(self) -> None:
+        """Begin nothing more; do not wait for what cannot be stopped."""
+        ...
+
+
+class Sink(Protocol):
+    """Who wants to hear of events as they become durable. It must return quickly and must not raise."""
+
+    def __call__(self, run_id: UUID, entries: Sequence[Entry], ack: Ack | None) -> None:
+        """``entries`` became durable as the last ones of ``ack``; None: nothing did, but an attempt began."""
+        ...

@@ -1,0 +1,181 @@
+"""Attempts: one try at one step, from its parameters to its outcome.
+
+Owns: filling parameters, running the body where it belongs, its time limit, and what its return value means.
+Refuses: retrying and recording (`runner.py`). An attempt never touches the run; it ends in an `Outcome`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flowbook.errors import BindingError, StepFailed, StepTimeout
+from flowbook.graph.binding import StateView, bind, call, slots
+from flowbook.graph.flow import Graph, Node
+from flowbook.graph.results import interpret
+from flowbook.graph.state import merge
+from flowbook.graph.step import Step
+from flowbook.plan.commands import StartStep
+from flowbook.plan.events import StepFinished
+from flowbook.plan.journal import Entry, to_entry
+from flowbook.plan.records import View
+from flowbook.ports import Executor
+from flowbook.run.context import Context
+from flowbook.run.values import Copies, Recompute, carried, has_placeholders, opened
+
+ATOMS = frozenset({int, str, float, bool, bytes, type(None)})
+"""What a step cannot change, so that it needs no copy."""
+GRACE = 5.0
+"""Seconds that a thread gets after its time limit before the attempt is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended: with an entry to be written, or with an error."""
+
+    command: StartStep
+    entry: Entry | None = None
+    error: BaseException | None = None
+    cancelled: bool = False
+    """True: it was stopped because the run is being stopped, which is no failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every attempt of one run is made with."""
+
+    graph: Graph
+    threads: Executor
+    processes: Executor
+    key: bytes | None
+    """Signs and verifies pickles; None: there are none."""
+    kept: dict[tuple[str, str | None], Any]
+    """(path, key) -> a live value that is not in the journal."""
+    context: Callable[[StartStep, View], Context]
+    recompute: Recompute
+
+
+async def attempt(bench: Bench, command: StartStep, view: View) -> Outcome:
+    """Try a step once. Raises nothing but `CancelledError`: every error of the step is in the outcome."""
+    node = bench.graph.nodes[command.node]
+    step = bench.graph.step_at(command.node)
+    try:
+        if step.guard is not None and not step.guard(await _shown(bench, view.values)):
+            route = None if node.router is None else await way_on(bench, node, view, {})
+            skipped = StepFinished(command.path, command.attempt, None, {}, route, skipped=True)
+            return Outcome(command, to_entry(skipped))
+        began = time.perf_counter()
+        returned = await body(bench, step, command, view)
+        spent = time.perf_counter() - began
+        result, update = interpret(step, bench.graph.schema, returned)
+        result, update = carried(step, command.path, result, update, bench.key, bench.kept)
+        route = None if node.router is None else await way_on(bench, node, view, update)
+        event = StepFinished(command.path, command.attempt, result, update, route, spent)
+        return Outcome(command, to_entry(event))
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        return Outcome(command, error=error)
+
+
+async def body(bench: Bench, step: Step, command: StartStep, view: View) -> Any:
+    """Run a step's function with copies of what it asks for; returns what it returned."""
+    ctx = bench.context(command, view) if slots(step).context else None
+    bound = bind(step, view.values, view.results, ctx)
+    for name, value in bound.items():
+        if type(value) in ATOMS or (ctx is not None and value is ctx):
+            continue
+        bound[name] = await opened(value, bench.key, bench.recompute)
+    limit = step.policy.timeout
+    if step.policy.executor == "process":
+        work: Awaitable[Any] = bench.processes.run(functools.partial(call, step, _without_context(step, bound)))
+        return await _limited(work, step, limit)
+    if step.is_async:
+        return await _limited(call(step, bound), step, limit)
+    return await _threaded(bench.threads.run(functools.partial(_called, step, bound)), step, limit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """What a body raised in its thread: a future takes no StopIteration, and is ended for good by a CancelledError."""
+
+    error: BaseException
+
+
+def _called(step: Step, bound: dict[str, Any]) -> Any:
+    try:
+        return call(step, bound)
+    except BaseException as error:  # a step's sys.exit() is its failure, not the end of this process
+        return _Raised(error)
+
+
+async def _limited(work: Awaitable[Any], step: Step, limit: float | None) -> Any:
+    """Wait for something that stops when it is cancelled."""
+    if limit is None:
+        return await work
+    scope = asyncio.timeout(limit)
+    try:
+        async with scope:
+            return await work
+    except TimeoutError as error:
+        if not scope.expired():
+            raise  # the step's own TimeoutError is its failure, not our limit
+        raise StepTimeout(f"step {step.name!r} ran past its time limit of {limit:g} s") from error
+
+
+async def _threaded(work: Awaitable[Any], step: Step, limit: float | None) -> Any:
+    """Wait for a thread, which cannot be stopped: a second attempt must not run beside the first."""
+    result = await (work if limit is None else _patiently(asyncio.ensure_future(work), step, limit))
+    if type(result) is _Raised:
+        raise result.error
+    if inspect.isawaitable(result):  # a plain function that returns a coroutine, e.g. functools.partial of one
+        return await _limited(result, step, limit)
+    return result
+
+
+async def _patiently(thread: asyncio.Future[Any], step: Step, limit: float) -> Any:
+    done, _ = await asyncio.wait([thread], timeout=limit)
+    if done:
+        return thread.result()
+    late = StepTimeout(f"step {step.name!r} ran past its time limit of {limit:g} s")
+    done, _ = await asyncio.wait([thread], timeout=GRACE)
+    if done:
+        thread.exception()  # looked at: it came too late to matter
+        raise late
+    thread.add_done_callback(lambda t: t.cancelled() or t.exception())
+    raise StepFailed(
+        f"step {step.name!r} ran past its time limit of {limit:g} s and its thread could not be stopped within "
+        f'{GRACE:g} s, so it is not tried again beside itself: make it async, or use @step(executor="process"), '
+        f"which can be stopped"
+    ) from late
+
+
+async def _shown(bench: Bench, values: Mapping[str, Any]) -> StateView:
+    """A state as routers and conditions may look at it."""
+    if has_placeholders(values):
+        return StateView({k: await opened(v, bench.key, bench.recompute) for k, v in values.items()})
+    return StateView(Copies(values))
+
+
+async def way_on(bench: Bench, node: Node, view: View, update: Mapping[str, Any]) -> int:
+    """Which case the branch behind a node takes: its router sees the state after the step's update."""
+    assert node.router is not None
+    label = node.router(await _shown(bench, merge(bench.graph.schema, view.values, update)))
+    route = node.route(label)
+    if route is None:
+        raise BindingError(
+            f"the branch behind {node.step.name!r} was told to take {label!r}, which is none of its cases: "
+            f"{', '.join(map(repr, node.labels))}"
+        )
+    return route
+
+
+def _without_context(step: Step, bound: dict[str, Any]) -> dict[str, Any]:
+    if slots(step).context:
+        raise BindingError(f'step {step.name!r} has executor="process" and asks for ctx, which stays in this process')
+    return bound

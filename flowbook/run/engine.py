@@ -1,0 +1,274 @@
+"""The engine: all the runs that this process carries.
+
+Owns: the registered code, a runner per owned run, the claim loop of workers. Refuses: the run itself (`runner.py`)
+and knowing whose runs are whose, which the store keeps.
+
+A process claims only runs whose fingerprint it has registered. A kernel claims only what it started or was told to
+resume; a worker (`work`) claims whatever is due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from flowbook.errors import CodeMissing, StoreUnavailable
+from flowbook.graph.flow import Graph
+from flowbook.plan.records import Run, Status
+from flowbook.ports import NewRun, RunRow, Started
+from flowbook.run.runner import Ending, Runner
+from flowbook.run.tools import Tools
+
+log = logging.getLogger("flowbook")
+
+POLL = 1.0
+"""Seconds between looks at the store when nothing wakes the engine; jittered."""
+MOST_AT_ONCE = 64
+"""Runs that one claim takes."""
+REMEMBERED = 512
+"""Ended runs whose last record is kept, so that their result costs no query."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What this process still knows of a run that it has ended."""
+
+    graph: Graph
+    run: Run | None
+    """The last record; None if the run could not be loaded."""
+    exception: BaseException | None
+    """The exception of the step that failed it."""
+    epoch: int
+    """Under which it was ended; a run that failed may have been retried since, here or elsewhere."""
+
+
+class Engine:
+    """Runs runs. Lives on one event loop; none of its methods may be called from another thread."""
+
+    def __init__(self, tools: Tools) -> None:
+        self.tools = tools
+        self._graphs: dict[str, Graph] = {}
+        self._runners: dict[UUID, Runner] = {}
+        self._tasks: dict[UUID, asyncio.Task[None]] = {}
+        self._mine: set[UUID] = set()
+        self._ended: dict[UUID, Ended] = {}
+        self._changed: dict[UUID, asyncio.Event] = {}
+        self._wake = asyncio.Event()
+        self._loop: asyncio.Task[None] | None = None
+        self._queues: Sequence[str] | None = None
+        self._concurrency = 0
+        self._closing = False
+        self._look = True
+        """True when mail may have come that nobody was told of."""
+        self._woken: set[UUID] = set()
+        """Parked runs that somebody was told of: between two looks, no other is asked for."""
+
+    async def open(self) -> None:
+        """Begin to listen and to look after parked runs."""
+        self.tools.store.on_wake(self._on_wake)
+        self._loop = asyncio.create_task(self._claim_loop(), name="flowbook-claims")
+
+    async def close(self, grace: float = 2.0) -> None:
+        """Start nothing more, hand unfinished runs back, and stop; bodies get ``grace`` seconds to end."""
+        self._closing = True
+        if self._loop is not None:
+            self._loop.cancel()
+        for runner in self._runners.values():
+            runner.drain()
+        tasks = list(self._tasks.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        self.tools.threads.shutdown()
+        self.tools.processes.shutdown()
+
+    # -- code ----------------------------------------------------------------------------------------------------------
+
+    def register(self, graph: Graph) -> None:
+        """Know the code of a flow, so that its runs can be carried here."""
+        self._graphs[graph.fingerprint] = graph
+
+    def knows(self, fingerprint: str) -> bool:
+        """True if the code behind a fingerprint is registered."""
+        return fingerprint in self._graphs
+
+    def graph(self, fingerprint: str) -> Graph | None:
+        """The registered code behind a fingerprint."""
+        return self._graphs.get(fingerprint)
+
+    # -- runs ----------------------------------------------------------------------------------------------------------
+
+    async def start(self, new: NewRun) -> Started:
+        """Start a run and carry it on here (if the store says that it is new)."""
+        started = await self.tools.store.start(new)
+        if started.created and new.claim:
+            self._mine.add(new.id)
+            self._own(started.row, new=True)
+        return started
+
+    async def resume(self, run_id: UUID) -> RunRow:
+        """Carry a run on here, wherever it was before. Raises `CodeMissing` if its code is not registered.
+
+        A run that a live worker has is left with it; the answer's ``worker_id`` says who that is.
+        """
+        row = await self.tools.store.run(run_id)
+        if row.status.over or run_id in self._tasks:
+            return row
+        if not self.knows(row.fingerprint):
+            raise CodeMissing(
+                f"run {run_id} needs the code of flow {row.flow!r} as it was (version {row.version}, "
+                f"{row.fingerprint[:8]}), and it is not registered here: run the cell or module that declares it, or "
+                f"use `flowbook resume {run_id} --from-source`"
+            )
+        self._mine.add(run_id)
+        for claimed in await self.tools.store.claim(
+            frozenset({row.fingerprint}), namespace=self.tools.namespace, only=run_id
+        ):
+            self._own(claimed)
+            return claimed
+        return await self.tools.store.run(run_id)
+
+    def attempts(self, run_id: UUID) -> dict[str, int]:
+        """Path -> attempt of what is under way here."""
+        runner = self._runners.get(run_id)
+        return runner.attempts if runner else {}
+
+    def carries(self, run_id: UUID) -> bool:
+        """True while a run is carried by this process."""
+        return run_id in self._tasks
+
+    async def over(self, run_id: UUID) -> Ended | None:
+        """Wait for the end of a run, here or elsewhere; what is remembered of one that ended here lately."""
+        while True:
+            # Asked for anew each time: a run that parks takes its event with it.
+            event = self._changed.setdefault(run_id, asyncio.Event())
+            event.clear()
+            if run_id not in self._tasks:
+                ended = self._ended.get(run_id)
+                if ended is not None and ended.run is not None and ended.run.status is not Status.FAILED:
+                    return ended
+                row = await self.tools.store.run(run_id)
+                if row.status.over:
+                    return ended if ended is not None and ended.epoch == row.epoch else None
+            if run_id in self._tasks:
+                await event.wait()  # a run that is carried here ends with its task
+                continue
+            with contextlib.suppress(TimeoutError):  # one that is elsewhere is looked at again and again
+                async with asyncio.timeout(POLL * random.uniform(0.5, 1.0)):
+                    await event.wait()
+
+    async def work(self, queues: Sequence[str] = ("default",), concurrency: int = 16) -> None:
+        """Claim what is due in these queues, for as long as this coroutine is not cancelled."""
+        self._queues, self._concurrency = tuple(queues), concurrency
+        await self.tools.store.serve(frozenset(self._graphs))
+        self._wake.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._queues = None
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _own(self, row: RunRow, *, new: bool = False) -> None:
+        runner = Runner(self.tools, self._graphs[row.fingerprint], row, new=new)
+        before = self._tasks.get(row.id)
+        self._runners[row.id] = runner
+        self._tasks[row.id] = asyncio.create_task(self._carry(runner, before), name=f"flowbook-run-{row.id}")
+
+    async def _carry(self, runner: Runner, before: asyncio.Task[None] | None) -> None:
+        run_id = runner.row.id
+        ending = Ending.FENCED
+        try:
+            if before is not None:
+                # The claim is proof that the run is not that one's any more, though it may not know yet: it has
+                # parked and waits for the answer, or has been given up for dead while it lives.
+                before.cancel()
+                await asyncio.wait([before])
+            ending = await runner.drive()
+        except Exception:
+            log.exception("flowbook: run %s stopped because of an error in the engine", run_id)
+        finally:
+            if self._runners.get(run_id) is runner:
+                del self._runners[run_id], self._tasks[run_id]
+            if ending is Ending.OVER:
+                self._mine.discard(run_id)
+                self._remember(run_id, Ended(runner.graph, runner.run, runner.exception, runner.row.epoch))
+            if event := self._changed.pop(run_id, None):
+                event.set()
+            if ending is not Ending.OVER or self._queues is not None:
+                self._woken.add(run_id)  # what woke it while it was let go of was told to a runner that is gone
+                self._wake.set()
+
+    def _remember(self, run_id: UUID, ended: Ended) -> None:
+        self._ended[run_id] = ended
+        if len(self._ended) > REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+
+    def _on_wake(self, run_id: UUID | None) -> None:
+        if run_id is None:
+            self._look = True
+        elif run_id in self._runners:
+            self._runners[run_id].nudge()
+        if run_id is not None and run_id in self._mine:
+            self._woken.add(run_id)
+        if run_id is not None and (event := self._changed.get(run_id)):
+            event.set()
+        self._wake.set()
+
+    async def _claim_loop(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                claimed = await self._claim()
+            except StoreUnavailable:
+                return
+            except Exception:
+                log.exception("flowbook: looking for runs to carry failed; it is tried again")
+                claimed = 0
+            if claimed and self._queues is not None:
+                continue  # there may be more
+            try:
+                async with asyncio.timeout(POLL * random.uniform(0.5, 1.0)):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass  # the store's own poll says when to look at everything
+
+    async def _claim(self) -> int:
+        """Claim what is due: for workers anything in their queues, for kernels their own parked runs.
+
+        One statement either way, and one more for the mail of all runs that are carried when everything is to be
+        looked at: a look must not cost a query per run.
+        """
+        look, self._look = self._look, False
+        woken, self._woken = self._woken, set()
+        if look and self._runners:
+            for run_id, delivered in (await self.tools.store.mail()).items():
+                runner = self._runners.get(run_id)
+                if runner is not None and delivered > runner.seen_mail:
+                    runner.nudge()
+        parked = self._mine if look else self._mine.intersection(woken)
+        among = None if self._queues is not None else frozenset(parked.difference(self._tasks))
+        room = self._concurrency - len(self._tasks) if among is None else len(among)
+        if room <= 0 or not self._graphs:
+            return 0
+        claimed = await self.tools.store.claim(
+            frozenset(self._graphs),
+            namespace=self.tools.namespace,
+            queues=self._queues or ("default",),
+            limit=min(room, MOST_AT_ONCE),
+            among=among,
+        )
+        for row in claimed:
+            self._own(row)
+        if among is not None and len(claimed) == MOST_AT_ONCE:
+            self._woken |= among  # there may be more
+            self._wake.set()
+        return len(claimed)

@@ -1,0 +1,76 @@
+"""Loading: a claimed run from its row and its journal.
+
+Owns: reading the history after the claim, folding it, and finding attempts that died with their process.
+Refuses: writing; the runner records what is found here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flowbook.codec import decode
+from flowbook.errors import IllegalTransition, Undecodable
+from flowbook.graph.flow import Graph
+from flowbook.plan import snapshots
+from flowbook.plan.apply import begin, fold, lost_attempts
+from flowbook.plan.journal import Entry, from_entry
+from flowbook.plan.records import Phase, Run, Trouble, View
+from flowbook.ports import RunRow, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A run as its new owner finds it."""
+
+    run: Run
+    snapshot_seq: int
+    """Where the newest usable snapshot is; 0: none."""
+    lost: tuple[tuple[str, int], ...]
+    """(path, attempt) of what was running when the last owner died."""
+    suspects: frozenset[str]
+    """Paths that stand ready after an owner died: any of them may have killed it, so their next attempt is recorded
+    before its body runs."""
+
+
+async def load(store: Store, graph: Graph, row: RunRow) -> Loaded:
+    """Read and fold a run. Raises `StateError` if its input does not fit, `Undecodable` for a damaged journal."""
+    run = begin(graph, row.id, input_of(row))
+    tag = snapshots.tag(graph)
+    snapshot, entries = await store.history(row.id, tag)
+    if snapshot is not None:
+        try:
+            run = snapshots.load(run, snapshot.payload)
+        except Undecodable:  # a snapshot is a cache: without it, everything is folded again
+            snapshot, entries = await store.history(row.id, None)
+    run = fold(graph, run, ((e.seq, from_entry(e)) for e in entries))
+    # A process that ended in order leaves beginnings behind as well: no path has died more often than its owners have.
+    lost = tuple((p, n) for p, n in lost_attempts(run) if run.troubles.get(p, Trouble()).lost < row.lost)
+    ready = frozenset(t.path for t in run.tokens.values() if t.phase is Phase.READY) if row.lost else frozenset()
+    return Loaded(run, snapshot.seq if snapshot else 0, lost, ready)
+
+
+def fresh_run(graph: Graph, row: RunRow) -> Loaded:
+    """A run that was started a moment ago and has no journal yet."""
+    return Loaded(begin(graph, row.id, input_of(row)), 0, (), frozenset())
+
+
+def input_of(row: RunRow) -> Mapping[str, Any]:
+    """A run's input. Raises `Undecodable`."""
+    value = decode(row.input)
+    if not isinstance(value, dict):
+        raise Undecodable(f"the input of run {row.id} is {type(value).__name__}, not a dict")
+    return value
+
+
+def view_before(graph: Graph, row: RunRow, entries: tuple[Entry, ...], path: str) -> View:
+    """What the step at ``path`` saw. Raises `IllegalTransition` if it never finished."""
+    run = begin(graph, row.id, input_of(row))
+    for entry in entries:
+        if entry.path == path:
+            for token in run.tokens.values():
+                if token.path == path:
+                    return token.view
+        run = fold(graph, run, [(entry.seq, from_entry(entry))])
+    raise IllegalTransition(f"run {row.id} has no result at {path}, so it cannot be computed again")

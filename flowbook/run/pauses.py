@@ -1,0 +1,149 @@
+"""Pauses on their way: letters that were read, and how a pause ends.
+
+Owns: `Pauses`: the signals that were read from the mailbox and that nobody has taken, and the outcome of a pause (its
+payload validated, its way on chosen); and the same checks for who sends a signal. Refuses: deciding that a pause ends
+(`plan/waiting.py`) and recording (`runner.py`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, assert_never
+
+from flowbook.codec import decode
+from flowbook.errors import PayloadRefused, StateError, Undecodable, UsageError, WaitTimedOut
+from flowbook.graph.durations import spoken
+from flowbook.graph.flow import Graph
+from flowbook.graph.pause import Pause, fitting
+from flowbook.graph.results import received
+from flowbook.plan.commands import BeginWait, EndWait, StartStep, TakeSignal
+from flowbook.plan.events import SignalRefused, WaitBegan, WaitFinished
+from flowbook.plan.journal import to_entry
+from flowbook.plan.records import Letter, Run, View
+from flowbook.plan.waiting import untaken
+from flowbook.ports import Mail
+from flowbook.run.attempts import Bench, Outcome, way_on
+from flowbook.run.failures import failure_of
+
+
+class Pauses:
+    """The pauses of one run: what has come for them, and how each of them ends."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._known = bench.graph.signals.keys()
+        self._payloads: dict[int, bytes] = {}
+        self.letters: Sequence[Letter] = ()
+        """Signals that have come and that no pause has taken, in the order of their delivery."""
+
+    def add(self, mail: Mail) -> None:
+        """Keep a delivery, unless no pause of the flow will ever ask for it."""
+        if mail.name in self._known and mail.id not in self._payloads:
+            self._payloads[mail.id] = mail.payload
+            self.letters = (*self.letters, Letter(mail.id, mail.name, mail.at))
+
+    def forget(self, heard: Mapping[str, int]) -> None:
+        """Drop what has been taken."""
+        if self.letters:
+            self.letters = tuple(untaken(self.letters, heard))
+            self._payloads = {x.id: self._payloads[x.id] for x in self.letters}
+
+    async def mind(
+        self, command: BeginWait | TakeSignal | EndWait, run: Run, read: int, now: datetime
+    ) -> WaitBegan | SignalRefused | Outcome:
+        """What a command comes to; ``read``: number of the last delivery that was read. Writes nothing."""
+        match command:
+            case BeginWait(path, node):
+                pause = _pause(self._bench.graph, node)
+                due = None if pause.seconds is None else now + timedelta(seconds=pause.seconds)
+                return WaitBegan(path, pause.names, due)
+            case EndWait(token=token):
+                return await _timed_out(self._bench, command, run.tokens[token].view)
+            case TakeSignal(token=token, letter=letter):
+                # Up to where everything is settled once this one is taken.
+                floor = min((x.id - 1 for x in self.letters if x.id != letter.id), default=read)
+                payload = self._payloads[letter.id]
+                return await _taken(self._bench, command, run.tokens[token].view, payload, floor)
+            case _:
+                assert_never(command)
+
+
+def check_name(name: str, flow: str, spec: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for a signal that a flow never waits for; a spec that is not known forbids nothing."""
+    nodes = spec.get("nodes")
+    if nodes is None:
+        return
+    known = list(dict.fromkeys(signal for n in nodes for signal, _ in n.get("wait", {}).get("signals", ())))
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        what = f"it waits for {', '.join(map(repr, known))}" if known else "it waits for no signal at all"
+        raise UsageError(
+            f"flow {flow!r} never waits for a signal {name!r}: {what}{f'; did you mean {near[0]!r}?' if near else ''}"
+        )
+
+
+def check_payload(name: str, payload: Any, graph: Graph) -> None:
+    """Raise `PayloadRefused` for a payload that no pause of the flow would take."""
+    refused = ""
+    for signal in graph.signals.get(name, ()):
+        try:
+            fitting(signal, payload)
+            return
+        except ValueError as error:
+            refused = str(error)
+    if refused:
+        raise PayloadRefused(f"signal {name!r} was not sent, because flow {graph.name!r} would not take it: {refused}")
+
+
+async def _taken(bench: Bench, command: TakeSignal, view: View, payload: bytes, floor: int) -> Outcome | SignalRefused:
+    """How a pause ends with a letter; a payload that does not fit is refused, and changes nothing."""
+    pause, letter = _pause(bench.graph, command.node), command.letter
+    try:
+        value = fitting(pause.signal(letter.name), decode(payload))
+        result, key = received(pause, letter.name, bench.graph.schema, value)
+    except (ValueError, Undecodable, StateError) as error:
+        told = PayloadRefused(
+            f"signal {letter.name!r} (delivery {letter.id}) does not fit what {pause.name} waits for: "
+            f"{getattr(error, 'message', error)}"
+        )
+        return SignalRefused(command.path, letter.name, letter.id, failure_of(told))
+    finished = WaitFinished(command.path, result, key, None, letter.name, letter.id, floor)
+    return await _ended(bench, command, view, finished, letter.name)
+
+
+async def _timed_out(bench: Bench, command: EndWait, view: View) -> Outcome:
+    """How a pause ends when its time is up: a sleep goes on, a wait has a way on for it or fails."""
+    pause = _pause(bench.graph, command.node)
+    if pause.signals and bench.graph.nodes[command.node].route(pause.late) is None:
+        told = WaitTimedOut(
+            f"{pause.name} waited {spoken(pause.seconds or 0.0)} for {' or '.join(map(repr, pause.names))}, and "
+            f"nothing came. Give it on_timeout= for a way on, or a longer timeout=; a retry of the run waits anew"
+        )
+        return Outcome(_as_step(command), error=told)
+    return await _ended(bench, command, view, WaitFinished(command.path, None, None, None), pause.late)
+
+
+async def _ended(
+    bench: Bench, command: TakeSignal | EndWait, view: View, finished: WaitFinished, label: str
+) -> Outcome:
+    node = bench.graph.nodes[command.node]
+    try:
+        route = node.route(label) if node.router is None else await way_on(bench, node, view, finished.update)
+        event = WaitFinished(
+            finished.path, finished.result, finished.key, route, finished.signal, finished.mail, finished.floor
+        )
+        return Outcome(_as_step(command), to_entry(event))
+    except Exception as error:
+        return Outcome(_as_step(command), error=error)
+
+
+def _as_step(command: TakeSignal | EndWait) -> StartStep:
+    return StartStep(command.path, command.token, command.node, 1)
+
+
+def _pause(graph: Graph, node: str) -> Pause:
+    pause = graph.nodes[node].step
+    assert isinstance(pause, Pause)
+    return pause

@@ -1,0 +1,29 @@
+"""Computing again: the value behind a placeholder of ``store="recompute"``.
+
+Owns: running a finished step once more with what it saw then. Refuses: recording anything; the journal has its outcome.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowbook.graph.results import interpret
+from flowbook.plan.commands import StartStep
+from flowbook.plan.sealed import Absent
+from flowbook.ports import RunRow, Store
+from flowbook.run.attempts import Bench, body
+from flowbook.run.loading import view_before
+
+
+async def recomputed(store: Store, bench: Bench, row: RunRow, absent: Absent) -> Any:
+    """The value: from memory (``bench.kept``), or by running its step once more."""
+    if (absent.path, absent.key) not in bench.kept:
+        _, entries = await store.history(row.id)
+        view = view_before(bench.graph, row, tuple(entries), absent.path)
+        node = absent.path.partition("#")[0]
+        command = StartStep(absent.path, "", node, 1)
+        step = bench.graph.step_at(node)
+        result, update = interpret(step, bench.graph.schema, await body(bench, step, command, view))
+        values = update.items() if update is result else [(None, result)]
+        bench.kept.update(((absent.path, key), value) for key, value in values)
+    return bench.kept[absent.path, absent.key]

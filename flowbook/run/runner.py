@@ -1,0 +1,498 @@
+"""The runner: the only loop that carries a run forward.
+
+Owns: one claimed run, from its loading to its settlement: decide, start attempts, record outcomes, read mail, settle.
+Refuses: deciding what ought to happen (`plan/decide.py`), knowing how anything is stored (`ports.Store`), and owning
+more than one run (`engine.py`).
+
+Theory of operation. The record in memory is a fold of *acknowledged* entries only. An outcome becomes an entry, the
+entry is applied to a candidate, the candidate becomes the record when the store has accepted the entry; only then is
+`decide` asked again. So nothing ever starts on the strength of something that a crash could undo. Outcomes that come
+in while an append is under way go together with the next one. Losing the fence ends the runner at once, without a
+further write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, assert_never
+
+from flowbook.errors import (
+    DeclarationError,
+    Fenced,
+    PayloadTooLarge,
+    StateError,
+    StepFailed,
+    StoreError,
+    StoreUnavailable,
+    Unencodable,
+    ValueRefused,
+)
+from flowbook.graph.binding import StateView
+from flowbook.graph.flow import Graph
+from flowbook.plan import snapshots
+from flowbook.plan.apply import apply
+from flowbook.plan.commands import (
+    BeginWait,
+    CancelRun,
+    CompleteRun,
+    EndWait,
+    FailRun,
+    StartStep,
+    TakeSignal,
+    WaitForSignal,
+    WaitUntil,
+)
+from flowbook.plan.decide import decide, has_ended, judge
+from flowbook.plan.events import (
+    AttemptFailed,
+    Event,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    StepStarted,
+)
+from flowbook.plan.journal import Entry, from_entry, to_entry
+from flowbook.plan.records import Failure, Run, Status, Trouble, View
+from flowbook.plan.sealed import Absent
+from flowbook.plan.transitions import after
+from flowbook.ports import Ack, RunRow, Settlement, Snapshot
+from flowbook.run.attempts import Bench, Outcome, attempt
+from flowbook.run.context import Context
+from flowbook.run.ending import end_unread
+from flowbook.run.failures import failure_of, lost, named
+from flowbook.run.latch import Latch
+from flowbook.run.loading import Loaded, fresh_run, load
+from flowbook.run.mail import requested
+from flowbook.run.pauses import Pauses
+from flowbook.run.recompute import recomputed
+from flowbook.run.tools import Tools
+from flowbook.run.values import Copies
+
+LINGER = 5.0
+"""Seconds that a back-off or a pause is waited for in memory; a longer one parks the run."""
+STOP_GRACE = 10.0
+"""Seconds that bodies get to end after a cancel before the run is ended without them."""
+
+
+_NO_TIME = datetime.min.replace(tzinfo=UTC)
+
+
+class Ending(StrEnum):
+    """How a runner let go of its run."""
+
+    OVER = "over"
+    PARKED = "parked"
+    HANDED_BACK = "handed back"
+    FENCED = "fenced"
+
+
+class Runner:
+    """One run on its way."""
+
+    def __init__(self, tools: Tools, graph: Graph, row: RunRow, *, new: bool = False) -> None:
+        self.tools, self.graph, self.row = tools, graph, row
+        self.exception: BaseException | None = None
+        """The exception of the step that failed the run, for callers in this process."""
+        self._new = new
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._attempts: dict[str, int] = {}
+        self._outcomes: list[Outcome] = []
+        self._unnoted: list[StartStep] = []
+        self._latch = Latch()
+        self._draining = False
+        self._stopping = False
+        self._seen_mail = row.mail
+        self._unread = row.mail > 0
+        self._read = 0
+        self._snapshot_seq = 0
+        self._suspects: frozenset[str] = frozenset()
+        self._barred = False
+        """A suspect waits for its turn in the ward."""
+        self._confined = ""
+        """The path that has its turn."""
+        self._errors: dict[str, BaseException] = {}
+        self._kept: dict[tuple[str, str | None], Any] = {}
+        self._bench = Bench(
+            graph, tools.threads, tools.processes, tools.key, self._kept, self._context, self._recompute
+        )
+        self._pauses = Pauses(self._bench)
+        self._run: Run
+        self.run: Run | None = None
+        """The record at the end, for callers in this process."""
+
+    @property
+    def attempts(self) -> dict[str, int]:
+        """Path -> attempt of what is under way."""
+        return dict(self._attempts)
+
+    @property
+    def seen_mail(self) -> int:
+        """Deliveries that have been read."""
+        return self._seen_mail
+
+    def nudge(self) -> None:
+        """There may be mail."""
+        self._unread = True
+        self._latch.open()
+
+    def drain(self) -> None:
+        """Start nothing more and hand the run back as soon as nothing is under way."""
+        self._draining = True
+        self._latch.open()
+
+    async def drive(self) -> Ending:
+        """Carry the run on until it is over, parked, handed back or lost. Raises nothing about the run itself."""
+        try:
+            await self._begin()
+            while True:
+                if self._unread:
+                    await self._read_mail()
+                ending = await self._act()
+                if ending is not None:
+                    return ending
+                ending = await self._record()
+                if ending is not None:
+                    return ending
+        except (Fenced, StoreUnavailable):
+            return Ending.FENCED
+        except Exception as error:
+            # One damaged journal, one value no row can hold, one bug of ours: this run ends loudly, the others go on.
+            await self._give_up(error)
+            return Ending.OVER
+        finally:
+            await self._stop_attempts()
+            self.tools.ward.release(self)
+
+    async def _begin(self) -> None:
+        store, graph = self.tools.store, self.graph
+        loaded = fresh_run(graph, self.row) if self._new else await load(store, graph, self.row)
+        self._run, self._snapshot_seq, self._suspects = loaded.run, loaded.snapshot_seq, loaded.suspects
+        # Signals may lie unread before the last cancel: reading begins where everything is settled.
+        self._read = loaded.run.floor if graph.signals else loaded.run.mail
+        await self._record_lost(loaded)
+
+    async def _record_lost(self, loaded: Loaded) -> None:
+        events: list[Event] = []
+        for path, number in loaded.lost:
+            trouble = self._run.troubles.get(path, Trouble())
+            events.append(self._judged(path, number, trouble, lost(path, number), lost=True))
+        await self._append(events)
+
+    # -- acting on what decide wants ---------------------------------------------------------------------------------
+
+    async def _act(self) -> Ending | None:
+        """Carry out what is wanted now; returns how the run was let go of, or None if it goes on."""
+        # Only retries and pauses have to do with time; asking the clock at each step would cost more than deciding.
+        now = self.tools.clock.now() if self._run.troubles or self._run.waits else _NO_TIME
+        commands = decide(self.graph, self._run, now, self._pauses.letters)
+        until: datetime | None = None
+        listening = moved = False
+        self._barred = False
+        for command in commands:
+            match command:
+                case StartStep():
+                    await self._start(command)
+                case WaitUntil(at):
+                    until = at
+                case WaitForSignal():
+                    listening = True
+                case BeginWait() | TakeSignal() | EndWait():
+                    moved = await self._mind(command) or moved
+                case CompleteRun() | FailRun() | CancelRun():
+                    return await self._end(command)
+                case _:
+                    assert_never(command)
+        if self._draining and not self._tasks:
+            return await self._hand_back()
+        if moved:
+            return None
+        if (listening if until is None else self._is_far(until)) and self._is_idle():
+            return await self._park(until)
+        await self._wait(until)
+        return None
+
+    async def _mind(self, command: BeginWait | TakeSignal | EndWait) -> bool:
+        """Begin or end a pause; False: not now."""
+        if self._draining or not self.tools.store.steady:
+            return False
+        done = await self._pauses.mind(command, self._run, self._read, self.tools.clock.now())
+        if isinstance(done, Outcome):
+            self._outcomes.append(done)
+        else:
+            await self._append([done])
+        return True
+
+    async def _start(self, command: StartStep) -> None:
+        if command.path in self._tasks or self._draining or not self.tools.store.steady:
+            return
+        if command.path in self._suspects:
+            if self._at_its_last(command.path):
+                if not self.tools.ward.admit(self, self._latch):
+                    self._barred = True
+                    return
+                self._confined = command.path
+            # It may kill its process: its beginning must outlive it, or nobody could count.
+            self._suspects -= {command.path}
+            await self._append([StepStarted(command.path, command.attempt)])
+        else:
+            self._unnoted.append(command)
+            self.tools.ticker.add(self)
+        view = self._run.tokens[command.token].view
+        self._attempts[command.path] = command.attempt
+        self._tasks[command.path] = asyncio.create_task(self._try(command, view), name=command.path)
+        self._tell([], None)
+
+    def _at_its_last(self, path: str) -> bool:
+        """True if another death of its process would be the end of a path, and of the run."""
+        trouble = self._run.troubles.get(path, Trouble())
+        return self._judged(path, 0, trouble, lost(path, 0), lost=True).final
+
+    def tick(self) -> None:
+        """Note the beginning of what has been under way for a while; what was quick is told by its outcome alone."""
+        for command in self._unnoted:
+            if self._attempts.get(command.path) == command.attempt:
+                entry = to_entry(StepStarted(command.path, command.attempt))
+                self.tools.store.note(self.row.id, self.row.epoch, entry)
+        self._unnoted.clear()
+
+    async def _try(self, command: StartStep, view: View) -> None:
+        try:
+            outcome = await attempt(self._bench, command, view)
+        except asyncio.CancelledError as error:
+            # Not every cancel is ours: a step that awaits something cancelled raises it too, and has failed.
+            outcome = Outcome(command, cancelled=True) if self._stopping else Outcome(command, error=error)
+        self._outcomes.append(outcome)
+        self._latch.open()
+
+    def _is_idle(self) -> bool:
+        """True if nothing is under way: there is nothing to wait for but a time or a signal."""
+        return not (self._tasks or self._outcomes or self._unread or self._barred)
+
+    def _is_far(self, until: datetime) -> bool:
+        """True if a time is not worth waiting for in memory."""
+        return self.tools.always_suspend or (until - self.tools.clock.now()).total_seconds() > LINGER
+
+    async def _wait(self, until: datetime | None) -> None:
+        """Until an outcome, mail, or the time of a retry or a pause."""
+        if self._outcomes or self._unread:
+            return
+        timeout: float | None = None
+        if until is not None:
+            timeout = max(0.0, (until - self.tools.clock.now()).total_seconds())
+        if not self.tools.store.steady:
+            timeout = min(timeout or 0.2, 0.2)  # steadiness comes back without an event
+        await self._latch.wait(timeout)
+
+    # -- recording -----------------------------------------------------------------------------------------------------
+
+    async def _record(self) -> Ending | None:
+        """Turn the outcomes that have come in into entries, and these into the record; the end with the last ones."""
+        outcomes, self._outcomes = self._outcomes, []
+        candidate, entries = self._run, []
+        for outcome in outcomes:
+            path = outcome.command.path
+            self._tasks.pop(path, None)
+            self._attempts.pop(path, None)
+            if outcome.cancelled:
+                continue
+            candidate, entry = self._entered(candidate, outcome)
+            entries.append(entry)
+        lone = entries and not self._tasks and not self.tools.always_suspend
+        try:
+            if lone and has_ended(candidate):
+                # Nothing but the end is left to do, and the end may stand on what is not durable yet if both become so
+                # in one commit.
+                ending = await self._settle(Status.COMPLETED, RunCompleted(), None, candidate, entries)
+                if ending is not None:
+                    return ending
+            await self._commit(candidate, entries)
+        except PayloadTooLarge as error:
+            # Nothing was written. The largest is its step's failure; the others, and the run's other steps, are kept.
+            worst = max(outcomes, key=lambda o: len(o.entry.payload) if o.entry else 0)
+            self._outcomes[:0] = [Outcome(o.command, error=error) if o is worst else o for o in outcomes]
+            return await self._record()
+        if self._confined and self._confined not in self._tasks:
+            # Not before it is durable: the next one may take down what is still on its way.
+            self._confined = ""
+            self.tools.ward.release(self)
+        return None
+
+    def _entered(self, run: Run, outcome: Outcome) -> tuple[Run, Entry]:
+        """The candidate after an outcome, and the outcome's entry; a result that cannot be applied is a failure."""
+        entry, error = outcome.entry, outcome.error
+        if entry is not None:
+            try:
+                # What is applied is what was encoded and decoded: the record in memory is what a resume would fold.
+                return apply(self.graph, run, from_entry(entry)), entry
+            except (StateError, ValueRefused) as refused:
+                error = refused
+        assert error is not None
+        event = self._failed(outcome.command, error)
+        return apply(self.graph, run, event), to_entry(event)
+
+    def _failed(self, command: StartStep, error: BaseException) -> AttemptFailed:
+        self._errors[command.path] = error
+        if isinstance(error, Unencodable):
+            error = named(error, command.node)
+        trouble = self._run.troubles.get(command.path, Trouble())
+        failure = failure_of(error)
+        if isinstance(error, DeclarationError | ValueRefused | StepFailed | PayloadTooLarge):
+            # Another attempt would have the same end: the effect would be repeated for nothing.
+            return AttemptFailed(command.path, command.attempt, failure, lost=False, final=True, retry_at=None)
+        return self._judged(command.path, command.attempt, trouble, failure, lost=False)
+
+    def _judged(self, path: str, number: int, trouble: Trouble, failure: Failure, *, lost: bool) -> AttemptFailed:
+        node = path.partition("#")[0]
+        policy = self.graph.nodes[node].step.policy
+        verdict = judge(policy, trouble, lost=lost, now=self.tools.clock.now(), roll=self.tools.roll())
+        return AttemptFailed(path, number, failure, lost, verdict.final, verdict.retry_at)
+
+    async def _append(self, events: Sequence[Event]) -> None:
+        candidate = self._run
+        for event in events:
+            candidate = apply(self.graph, candidate, event)
+        await self._commit(candidate, [to_entry(e) for e in events])
+
+    async def _commit(self, candidate: Run, entries: list[Entry]) -> None:
+        """Make a candidate the record, once its entries are durable."""
+        if not entries:
+            return
+        ack = await self.tools.store.append(self.row.id, self.row.epoch, entries)
+        self._run = candidate if candidate.seq == ack.seq else replace(candidate, seq=ack.seq)
+        self._pauses.forget(candidate.heard)
+        if ack.mail > self._seen_mail:
+            self._unread = True
+        self._tell(entries, ack)
+        if self.tools.always_suspend:
+            await self._forget()
+        elif snapshots.due(self._snapshot_seq, ack.seq):
+            await self._snapshot()
+
+    async def _forget(self) -> None:
+        """Drop the record and fold it anew from the store."""
+        loaded = await load(self.tools.store, self.graph, self.row)
+        under_way = frozenset(self._attempts)
+        self._run = replace(loaded.run, started={p: n for p, n in loaded.run.started.items() if p in under_way})
+
+    async def _snapshot(self) -> None:
+        run = replace(self._run, started={**self._run.started, **self._attempts})
+        self._snapshot_seq = run.seq
+        try:
+            payload = snapshots.dump(run)
+        except Unencodable:
+            return  # a reducer made something that only memory can hold; folding again makes it again
+        snapshot = Snapshot(run.seq, snapshots.tag(self.graph), payload)
+        await self.tools.store.snapshot(self.row.id, self.row.epoch, snapshot)
+
+    # -- mail ----------------------------------------------------------------------------------------------------------
+
+    async def _read_mail(self) -> None:
+        self._unread = False
+        events: list[Event] = []
+        status = self._run.status
+        for mail in await self.tools.store.mailbox(self.row.id, self._read):
+            self._read = mail.id
+            if mail.kind == "signal":
+                self._pauses.add(mail)
+            # What one delivery changes is how the next one is understood: a cancel may stand behind a retry.
+            elif mail.id > self._run.mail and (event := requested(mail, status)) is not None:
+                events.append(event)
+                status = after(status, event)
+        self._seen_mail = max(self._seen_mail, self._read)
+        await self._append(events)
+
+    # -- letting go ----------------------------------------------------------------------------------------------------
+
+    async def _end(self, command: CompleteRun | FailRun | CancelRun) -> Ending | None:
+        match command:
+            case FailRun() if self._tasks:
+                # What is under way may finish and is kept: a retry of the run does not pay for it again.
+                await self._wait(None)
+                return None
+            case FailRun(path, failure):
+                self.exception = self._errors.get(path)
+                error = f"{path}: {failure.type}: {failure.message}".splitlines()[0][:500]
+                return await self._settle(Status.FAILED, RunFailed(path, failure), error)
+            case CancelRun(by):
+                await self._stop_attempts()
+                return await self._settle(Status.CANCELLED, RunCancelled(by), f"cancelled by {by}")
+            case CompleteRun():
+                return await self._settle(Status.COMPLETED, RunCompleted(), None)
+            case _:
+                assert_never(command)
+
+    async def _settle(
+        self,
+        status: Status,
+        event: Event,
+        error: str | None,
+        candidate: Run | None = None,
+        outcomes: Sequence[Entry] = (),
+    ) -> Ending | None:
+        """End the run, with outcomes that lead to ``candidate`` in the same commit; None: there is mail to be read."""
+        entry = to_entry(event)
+        run = apply(self.graph, candidate or self._run, event)
+        settlement = Settlement(
+            self.row.id, self.row.epoch, status, self._seen_mail, entry, tuple(outcomes), None, run.current, error
+        )
+        if not await self.tools.store.settle(settlement):
+            self._unread = True
+            return None
+        self.run = self._run = run
+        self._tell(settlement.entries, Ack(run.seq, self._seen_mail, self.tools.clock.now()))
+        return Ending.OVER
+
+    async def _park(self, until: datetime | None) -> Ending | None:
+        due_in = None if until is None else max(0.0, (until - self.tools.clock.now()).total_seconds())
+        return await self._release(Status.WAITING, due_in, Ending.PARKED)
+
+    async def _hand_back(self) -> Ending | None:
+        return await self._release(Status.PENDING, 0.0, Ending.HANDED_BACK)
+
+    async def _release(self, status: Status, due_in: float | None, ending: Ending) -> Ending | None:
+        settlement = Settlement(
+            self.row.id, self.row.epoch, status, self._seen_mail, due_in=due_in, current=self._run.current
+        )
+        if await self.tools.store.settle(settlement):
+            return ending
+        self._unread = True
+        return None
+
+    async def _give_up(self, error: Exception) -> None:
+        """Fail a run that cannot be carried on, so that nobody tries again and again."""
+        self.exception = error
+        line = str(error).partition("\n")[0][:500]
+        try:
+            await end_unread(self.tools.store, self.row, Status.FAILED, RunFailed("", failure_of(error)), line)
+        except StoreError:
+            return  # no longer ours to end
+        self._tell([], None)
+
+    async def _stop_attempts(self) -> None:
+        """Cancel what is under way and wait for it a while; threads go on by themselves, their outcome is ignored."""
+        self._stopping = True
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_GRACE)
+        self._tasks.clear()
+        self._attempts.clear()
+        self._outcomes.clear()
+
+    # -- small things --------------------------------------------------------------------------------------------------
+
+    def _context(self, command: StartStep, view: View) -> Context:
+        state = StateView(Copies(view.values, self.tools.key, self._kept))
+        return Context(self.row.id, self.graph.name, command.path, command.attempt, state, self.tools.clock.now)
+
+    async def _recompute(self, absent: Absent) -> Any:
+        return await recomputed(self.tools.store, self._bench, self.row, absent)
+
+    def _tell(self, entries: Sequence[Entry], ack: Ack | None) -> None:
+        if self.tools.sink is not None:
+            self.tools.sink(self.row.id, entries, ack)

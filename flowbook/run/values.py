@@ -1,0 +1,116 @@
+"""Values on their way in and out of steps.
+
+Owns: copies that a step may change, opening placeholders, sealing what the codec refuses. Refuses: bytes of plain
+values (`codec/`) and deciding when a step runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any
+
+from flowbook.codec import encode, fresh, load_pickle, sign_pickle
+from flowbook.errors import SignatureRefused, Unencodable
+from flowbook.graph.step import Step
+from flowbook.plan.sealed import Absent, Sealed
+
+Recompute = Callable[[Absent], Awaitable[Any]]
+"""Runs the step behind a placeholder again and returns the value."""
+
+
+class Copies(Mapping[str, Any]):
+    """A state whose values are copied when they are first looked at: to look must not be a way into the record.
+
+    A pickle is opened, a value that would have to be computed again is shown as its placeholder.
+    """
+
+    __slots__ = ("_copied", "_kept", "_key", "_values")
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        key: bytes | None = None,
+        kept: Mapping[tuple[str, str | None], Any] | None = None,
+    ) -> None:
+        self._values, self._key, self._kept = values, key, kept or {}
+        self._copied: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._copied:
+            match value := self._values[name]:
+                case Sealed():
+                    value = unsealed(value, self._key)
+                case Absent():
+                    value = self._kept.get((value.path, value.key), value)
+                case _:
+                    value = fresh(value)
+            self._copied[name] = value
+        return self._copied[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def has_placeholders(values: Mapping[str, Any]) -> bool:
+    """True if some value is not there itself."""
+    return any(type(v) in (Sealed, Absent) for v in values.values())
+
+
+async def opened(value: Any, key: bytes | None, recompute: Recompute) -> Any:
+    """What a placeholder stands for; any other value as a copy that a step may change."""
+    match value:
+        case Sealed():
+            return unsealed(value, key)
+        case Absent():
+            return await recompute(value)
+        case dict() if has_placeholders(value):  # a whole result, or the whole state
+            return {name: await opened(inner, key, recompute) for name, inner in value.items()}
+        case _:
+            return fresh(value)
+
+
+def unsealed(value: Sealed, key: bytes | None) -> Any:
+    """The value of a signed pickle. Raises `SignatureRefused` if it is not signed with this user's key."""
+    if key is None:
+        raise SignatureRefused(f"a {value.type} is stored as a pickle, and there is no key here to verify it with")
+    return load_pickle(value.data, key)
+
+
+def carried(
+    step: Step,
+    path: str,
+    result: Any,
+    update: Mapping[str, Any],
+    key: bytes | None,
+    kept: dict[tuple[str, str | None], Any],
+) -> tuple[Any, Mapping[str, Any]]:
+    """(result, update) with placeholders for what the codec refuses, if the step says ``store=``.
+
+    Values that are computed again on resume are put into ``kept``, for as long as this process lives. Raises
+    `Unencodable`, naming the key, for what cannot be carried.
+    """
+    policy = step.policy.store
+    if policy == "codec":
+        return result, update
+
+    def carry(value: Any, name: str | None) -> Any:
+        try:
+            encode(value)
+            return value
+        except Unencodable:
+            kind = type(value).__qualname__
+            if policy == "recompute":
+                kept[path, name] = value
+                return Absent(path, name, kind)
+            if key is None:
+                raise
+            return Sealed(sign_pickle(value, key, at=name or step.name), kind)
+
+    if update is result:
+        whole = {name: carry(value, name) for name, value in update.items()}
+        return whole, whole
+    value = carry(result, None)
+    return value, dict.fromkeys(update, value)

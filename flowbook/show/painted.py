@@ -1,0 +1,79 @@
+"""Painted pictures: a run's states baked into the picture of its flow.
+
+Owns: what the card of a step says (`marks`) and the still picture of a run. Refuses: changing a picture in place, which
+is the live widget's way (`live.py`); both get their words from here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from flowbook.observe.views import RunView, State, StepView
+from flowbook.show.layout import Layout, arrange
+from flowbook.show.safe import clean, duration
+from flowbook.show.svg import Mark, draw
+from flowbook.show.topology import topology_of
+
+
+def paint(view: RunView, now: datetime | None = None) -> str:
+    """The picture of a run as it is at ``now``."""
+    return draw(layout_of(view), marks(view, now or datetime.now(UTC)))
+
+
+def layout_of(view: RunView) -> Layout:
+    """The layout of a run's flow; of a run whose definition is not known, its steps in the order of their firing."""
+    if view.spec.get("nodes"):
+        return arrange(topology_of(view.spec))
+    names = list(dict.fromkeys(s.node for s in view.steps))
+    nodes = [{"name": n, "ways": [names[i + 1 : i + 2]]} for i, n in enumerate(names)]
+    return arrange(topology_of({"name": view.flow, "nodes": nodes, "entry": names[:1]}))
+
+
+def marks(view: RunView, now: datetime) -> Mapping[str, Mark]:
+    """Step name -> how it is doing: its latest firing."""
+    firings = Counter(s.node for s in view.steps)
+    return {node: mark(step, now, firings[node]) for node, step in view.nodes.items()}
+
+
+def mark(step: StepView, now: datetime, firings: int = 1) -> Mark:
+    """How one firing is doing; ``firings``: how often its node has fired."""
+    last = step.attempts[-1] if step.attempts else None
+    number = last.number if last else 1
+    error = f"{last.failure.type.rsplit('.', 1)[-1]}: {last.failure.message}" if last and last.failure else ""
+    parts: list[str] = []
+    clocked: list[str] = []
+    since = until = None
+    match step.state:
+        case State.RUNNING:
+            since = last.started_at if last else None
+            parts += [f"attempt {number}"] if number > 1 else []
+            clocked = [*parts, "{}"]
+            parts += [duration((now - since).total_seconds())] if since else [] if parts else ["running"]
+        case State.RETRYING:
+            until = step.retry_at
+            wait = max(0.0, (until - now).total_seconds()) if until else 0.0
+            clocked = [f"attempt {number + 1} in {{}}"] if wait else []
+            parts.append(f"attempt {number + 1} in {duration(wait)}" if wait else f"attempt {number + 1} next")
+        case State.WAITING:
+            until = step.wait.due_at if step.wait else None
+            names = " or ".join(step.wait.signals) if step.wait else ""
+            left = duration(max(0.0, (until - now).total_seconds())) if until else ""
+            refused = [f"{len(step.wait.refused)} refused"] if step.wait and step.wait.refused else []
+            parts += [clean(f"for {names}", 60)] if names else []
+            clocked = [*parts, "{} left", *refused] if until else []
+            parts += [f"{left} left"] if left else []
+            parts += refused or ([] if parts else ["waiting"])
+            error = step.wait.refused[-1].message if step.wait and step.wait.refused else error
+        case State.FINISHED:
+            parts.append(duration(step.seconds) if step.seconds is not None else "done")
+            parts += [f"attempt {number}"] if number > 1 else []
+        case State.FAILED:
+            kind = last.failure.type.rsplit(".", 1)[-1] if last and last.failure else "failed"
+            parts += [clean(kind, 40), *([f"attempt {number}"] if number > 1 else [])]
+        case State.PENDING | State.CANCELLED | State.SKIPPED:
+            parts.append(step.state.value)
+    times = [f"{firings} times"] if firings > 1 else []
+    text = " · ".join([*parts, *times])
+    return Mark(step.state, text, clean(error, 300), since, until, " · ".join([*clocked, *times]) if clocked else "")

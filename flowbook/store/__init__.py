@@ -1,0 +1,1 @@
+"""Stores: where runs are kept. Postgres (embedded or not) in earnest, memory for tests and examples."""

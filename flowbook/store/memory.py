@@ -1,0 +1,282 @@
+"""The store in memory: for tests and examples.
+
+Owns: one worker's view of a `MemoryDatabase`: its advisory entries, its timer, its wakes. Refuses: durability;
+everything is gone with the process. The same contract as Postgres, held by one suite (`tests/contract`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID, uuid4
+
+from flowbook.errors import StoreError, StoreUnavailable
+from flowbook.plan.journal import Entry
+from flowbook.plan.records import Status
+from flowbook.ports import Ack, Definition, Mail, NewRun, RunQuery, RunRow, Settlement, Snapshot, Started
+from flowbook.store.blobs import refuse_huge
+from flowbook.store.memory_database import MemoryDatabase, Worker
+from flowbook.store.reads import MOST_RUNS, plain, the_one
+
+NOTE_SECONDS: Final = 0.1
+"""How long an advisory entry waits for company."""
+
+
+class MemoryStore:
+    """`flowbook.ports.Store` over dictionaries."""
+
+    def __init__(
+        self,
+        database: MemoryDatabase | None = None,
+        *,
+        lease: float = 60.0,
+        poll: float = 1.0,
+        worker_id: UUID | None = None,
+    ) -> None:
+        """Nothing happens until `open`.
+
+        Args:
+            database: Share one, to have several workers on the same runs; None: one of its own.
+            lease: Taken for the likeness with Postgres; a worker in memory dies by `die` alone.
+            poll: Seconds between two looks for due runs at most.
+            worker_id: This worker's identity; None: a new one.
+        """
+        self.worker_id = worker_id or uuid4()
+        self.database = database or MemoryDatabase()
+        self.lease = lease
+        self._poll = poll
+        self._callbacks: list[Callable[[UUID | None], None]] = []
+        self._notes: dict[UUID, list[Entry]] = {}
+        self._tick: asyncio.TimerHandle | None = None
+        self._poller: asyncio.Task[None] | None = None
+        self._open = False
+
+    async def open(self) -> None:
+        """Enlist this worker."""
+        if self._open:
+            return
+        self._open = True
+        self.database.workers[self.worker_id] = Worker(True, frozenset(), self._wake)
+        self._poller = asyncio.get_running_loop().create_task(self._keep_polling(), name="flowbook poll")
+
+    async def close(self) -> None:
+        """Write what waits, hand back what is held, delist the worker."""
+        if not self._open:
+            return
+        self._flush_notes()
+        await self._stop()
+        self.database.workers.pop(self.worker_id, None)
+        for run_id in self.database.release(self.worker_id, lost=False):
+            self.database.wake(run_id)
+
+    async def die(self) -> None:
+        """End as a killed process does: without a word, holding what it held."""
+        await self._stop()
+        self.database.workers[self.worker_id].alive = False
+
+    async def _stop(self) -> None:
+        self._open = False
+        if self._tick is not None:
+            self._tick.cancel()
+        if self._poller is not None:
+            self._poller.cancel()
+            await asyncio.wait((self._poller,))
+
+    def on_wake(self, callback: Callable[[UUID | None], None]) -> None:
+        """Call back when a run got mail or became claimable; None: look at everything again."""
+        self._callbacks.append(callback)
+
+    @property
+    def steady(self) -> bool:
+        """False once the store is closed."""
+        return self._open
+
+    # ---------------------------------------------------------------------------------------------------- code
+
+    async def define(self, definition: Definition) -> Definition:
+        """Store a definition unless it is there; the answer has its version."""
+        return (await self._turn()).define(definition)
+
+    async def definition(self, namespace: str, flow: str, fingerprint: str) -> Definition | None:
+        """A stored definition."""
+        return (await self._turn()).definitions.get((namespace, flow, fingerprint))
+
+    async def definitions(self, namespace: str, flow: str) -> Sequence[Definition]:
+        """All stored definitions of a flow, newest first."""
+        found = [d for d in (await self._turn()).definitions.values() if (d.namespace, d.flow) == (namespace, flow)]
+        return sorted(found, key=lambda definition: -definition.version)
+
+    async def serve(self, fingerprints: frozenset[str]) -> None:
+        """Tell the others which code this worker claims runs of."""
+        (await self._turn()).workers[self.worker_id].serves = fingerprints
+
+    async def served(self) -> frozenset[str]:
+        """Fingerprints that some live worker serves."""
+        workers = (await self._turn()).workers.values()
+        return frozenset().union(*(worker.serves for worker in workers if worker.alive))
+
+    # -------------------------------------------------------------------------------------------------- owning
+
+    async def start(self, new: NewRun) -> Started:
+        """Insert a run unless its key is taken."""
+        started = (await self._turn()).start(new, self.worker_id)
+        if started.created and not new.claim:
+            self.database.wake(new.id)
+        return started
+
+    async def claim(
+        self,
+        known: frozenset[str],
+        *,
+        namespace: str = "default",
+        queues: Sequence[str] = ("default",),
+        limit: int = 1,
+        among: frozenset[UUID] | None = None,
+        only: UUID | None = None,
+    ) -> Sequence[RunRow]:
+        """Own up to ``limit`` due runs of a namespace whose fingerprint is in ``known``, or that one run."""
+        database = await self._turn()
+        if only is None:
+            due = [r for r in database.due(known, namespace, queues) if among is None or r in among]
+            return [database.claim(run_id, self.worker_id) for run_id in due[:limit]]
+        kept = database.runs.get(only)
+        if kept is None or kept.row.fingerprint not in known or kept.row.namespace != namespace:
+            return []
+        owner = kept.row.worker_id
+        if owner is not None and owner != self.worker_id:
+            database.bury(owner)
+        if kept.row.status not in (Status.PENDING, Status.WAITING):
+            return []
+        return [database.claim(only, self.worker_id)]
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Let go of a run. False: there is unread mail, nothing was changed. Raises `Fenced`."""
+        refuse_huge(settlement.entries)
+        database = await self._turn()
+        ended = {(entry.path, entry.attempt) for entry in settlement.outcomes}
+        notes = [n for n in self._notes.get(settlement.run_id, ()) if (n.path, n.attempt) not in ended]
+        settled = database.settle(settlement, notes)
+        if settled:
+            self._notes.pop(settlement.run_id, None)
+            if settlement.status is Status.PENDING:
+                database.wake(settlement.run_id)
+        return settled
+
+    # ------------------------------------------------------------------------------------------------- journal
+
+    async def history(self, run_id: UUID, tag: str | None = None) -> tuple[Snapshot | None, Sequence[Entry]]:
+        """The journal in order; with a ``tag``, the newest snapshot of that tag and only what came after it."""
+        kept = (await self._turn()).runs.get(run_id)
+        if kept is None:
+            return None, ()
+        fitting = [snapshot for snapshot in kept.snapshots if snapshot.tag == tag]
+        newest = max(fitting, key=lambda snapshot: snapshot.seq, default=None)
+        return newest, tuple(kept.journal[newest.seq if newest else 0 :])
+
+    async def append(self, run_id: UUID, epoch: int, entries: Sequence[Entry]) -> Ack:
+        """Write entries at the end of the journal, all or none.
+
+        Raises `Fenced` if the epoch is over, `PathClash` if a path already has an outcome, `PayloadTooLarge`.
+        """
+        if not entries:
+            raise StoreError("an append needs at least one entry")
+        refuse_huge(entries)
+        database = await self._turn()
+        database.owned(run_id, epoch)
+        ended = {(entry.path, entry.attempt) for entry in entries}
+        notes = [note for note in self._notes.pop(run_id, ()) if (note.path, note.attempt) not in ended]
+        return database.append(run_id, epoch, [*notes, *entries])
+
+    def note(self, run_id: UUID, epoch: int, entry: Entry) -> None:
+        """Write an advisory entry with the next append of this run or within 100 ms, whichever is first."""
+        kept = self.database.runs.get(run_id)
+        if not self._open or kept is None or (kept.row.epoch, kept.row.worker_id) != (epoch, self.worker_id):
+            return
+        self._notes.setdefault(run_id, []).append(entry)
+        if self._tick is None:
+            self._tick = asyncio.get_running_loop().call_later(NOTE_SECONDS, self._flush_notes)
+
+    async def snapshot(self, run_id: UUID, epoch: int, snapshot: Snapshot) -> None:
+        """Keep a snapshot, through the fence; an older epoch's is silently refused."""
+        kept = (await self._turn()).runs.get(run_id)
+        if kept is not None and kept.row.epoch == epoch:
+            kept.snapshots.append(snapshot)
+
+    # ------------------------------------------------------------------------------------------------- mailbox
+
+    async def send(self, run_id: UUID, kind: str, name: str, payload: bytes) -> RunRow:
+        """Deliver to a mailbox and wake the run; the answer is the row after it. Raises `RunNotFound`."""
+        database = await self._turn()
+        if database.send(run_id, kind, name, payload):
+            database.wake(run_id)
+        return database.kept(run_id).row
+
+    async def mail(self) -> Mapping[UUID, int]:
+        """How much has been delivered so far to each run that this worker owns."""
+        rows = [kept.row for kept in (await self._turn()).runs.values()]
+        return {row.id: row.mail for row in rows if row.worker_id == self.worker_id and row.mail}
+
+    async def mailbox(self, run_id: UUID, after: int = 0) -> Sequence[Mail]:
+        """What was delivered after mail number ``after``, in order."""
+        kept = (await self._turn()).runs.get(run_id)
+        return tuple(kept.mail[after:]) if kept is not None else ()
+
+    # ------------------------------------------------------------------------------------------------- looking
+
+    async def run(self, run_id: UUID) -> RunRow:
+        """One row. Raises `RunNotFound`."""
+        return (await self._turn()).kept(run_id).row
+
+    async def find(self, text: str) -> RunRow:
+        """A run by id, unique prefix or unique ending of its hex id. Raises `RunNotFound`."""
+        typed = plain(text)
+        database = await self._turn()
+        rows = [kept.row for kept in database.runs.values()]
+        return the_one(text, [r for r in rows if r.id.hex.startswith(typed) or r.id.hex.endswith(typed)][:5])
+
+    async def runs(self, query: RunQuery) -> Sequence[RunRow]:
+        """Rows, newest first."""
+        rows = [
+            kept.row
+            for kept in (await self._turn()).runs.values()
+            if query.namespace in (None, kept.row.namespace)
+            and query.flow in (None, kept.row.flow)
+            and query.status in (None, kept.row.status)
+        ]
+        return sorted(rows, key=lambda row: row.id, reverse=True)[: max(0, min(query.limit, MOST_RUNS))]
+
+    async def now(self) -> datetime:
+        """The database's time, timezone-aware, UTC."""
+        return (await self._turn()).now()
+
+    # -------------------------------------------------------------------------------------------------- inside
+
+    async def _turn(self) -> MemoryDatabase:
+        """Let others run, as every call to a database does. Raises `StoreUnavailable` when closed."""
+        await asyncio.sleep(0)
+        if not self._open:
+            raise StoreUnavailable("the store is closed")
+        return self.database
+
+    def _flush_notes(self) -> None:
+        self._tick = None
+        notes, self._notes = self._notes, {}
+        for run_id, entries in notes.items():
+            row = self.database.runs[run_id].row
+            if row.worker_id == self.worker_id and row.status is Status.RUNNING:
+                self.database.append(run_id, row.epoch, entries)
+
+    def _wake(self, run_id: UUID | None) -> None:
+        if self._open:
+            for callback in self._callbacks:
+                asyncio.get_running_loop().call_soon(callback, run_id)
+
+    async def _keep_polling(self) -> None:
+        while True:
+            # A run that is due already and still there is nobody's for want of its code: the poll is enough for it.
+            due = self.database.next_due()
+            seconds = self._poll if due is None else (due - self.database.now()).total_seconds()
+            await asyncio.sleep(min(seconds, self._poll))
+            self._wake(None)

@@ -1,0 +1,248 @@
+"""What a memory store keeps, and the rules of keeping it.
+
+Owns: runs, journals, mailboxes, definitions and workers of one process, and what Postgres does in one statement each:
+starting, claiming, appending, settling, delivering, burying. Refuses: waiting; every method is one step of the loop,
+which is what makes it atomic.
+
+Several `MemoryStore`s may share one database: each is a worker then, so that fencing, take-over and mailboxes can be
+tested without a server.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from flowbook.clock import Clock, WallClock
+from flowbook.errors import Fenced, PathClash, RunNotFound
+from flowbook.plan.journal import OUTCOMES, Entry
+from flowbook.plan.records import Status
+from flowbook.ports import Ack, Definition, Mail, NewRun, RunRow, Settlement, Snapshot, Started
+from flowbook.store.rows import NEVER
+
+
+@dataclass(slots=True)
+class Kept:
+    """Everything about one run."""
+
+    row: RunRow
+    journal: list[Entry] = field(default_factory=list)
+    outcomes: set[str] = field(default_factory=set)
+    mail: list[Mail] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
+
+    def write(self, entries: Sequence[Entry], at: datetime) -> None:
+        """Add entries to the journal, all or none. Raises `PathClash`."""
+        ended = [entry.path for entry in entries if entry.kind in OUTCOMES]
+        if len(set(ended)) < len(ended) or self.outcomes & set(ended):
+            raise PathClash(f"run {self.row.id}: one of the paths {ended!r} has its outcome already; a bug in flowbook")
+        self.outcomes.update(ended)
+        for entry in entries:
+            self.journal.append(replace(entry, seq=len(self.journal) + 1, at=at))
+
+
+@dataclass(slots=True)
+class Worker:
+    """A store that has been opened and not closed."""
+
+    alive: bool
+    serves: frozenset[str]
+    wake: Callable[[UUID | None], None]
+
+
+class MemoryDatabase:
+    """The shared part of memory stores."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or WallClock()
+        self.runs: dict[UUID, Kept] = {}
+        self.keys: dict[tuple[str, str, str], UUID] = {}
+        self.definitions: dict[tuple[str, str, str], Definition] = {}
+        self.workers: dict[UUID, Worker] = {}
+
+    def now(self) -> datetime:
+        """The one clock that is compared."""
+        return self._clock.now()
+
+    def kept(self, run_id: UUID) -> Kept:
+        """A run. Raises `RunNotFound`."""
+        kept = self.runs.get(run_id)
+        if kept is None:
+            raise RunNotFound(f"there is no run {run_id}")
+        return kept
+
+    def wake(self, run_id: UUID | None) -> None:
+        """Tell every living worker that a run is wanted."""
+        for worker in list(self.workers.values()):
+            if worker.alive:
+                worker.wake(run_id)
+
+    # ----------------------------------------------------------------------------------------------- owning
+
+    def start(self, new: NewRun, worker_id: UUID) -> Started:
+        """Insert a run unless its key is taken."""
+        if new.key is not None:
+            taken = self.keys.get((new.namespace, new.flow, new.key))
+            if taken is not None:
+                return Started(self.runs[taken].row, created=False)
+            self.keys[new.namespace, new.flow, new.key] = new.id
+        now = self.now()
+        row = RunRow(
+            id=new.id,
+            namespace=new.namespace,
+            flow=new.flow,
+            version=new.version,
+            fingerprint=new.fingerprint,
+            queue=new.queue,
+            priority=new.priority,
+            status=Status.RUNNING if new.claim else Status.PENDING,
+            due_at=now,
+            epoch=int(new.claim),
+            worker_id=worker_id if new.claim else None,
+            claims=int(new.claim),
+            lost=0,
+            mail=0,
+            current="",
+            key=new.key,
+            input=new.input,
+            input_digest=new.input_digest,
+            metadata=as_json(new.metadata),
+            error=None,
+            forked_from=None,
+            created_at=now,
+            started_at=now if new.claim else None,
+            ended_at=None,
+        )
+        self.runs[new.id] = Kept(row)
+        return Started(row, created=True)
+
+    def due(self, known: frozenset[str], namespace: str, queues: Sequence[str]) -> list[UUID]:
+        """Runs that may be claimed now, the most urgent first."""
+        now = self.now()
+        rows = [
+            kept.row
+            for kept in self.runs.values()
+            if kept.row.status in (Status.PENDING, Status.WAITING)
+            and kept.row.due_at <= now
+            and kept.row.fingerprint in known
+            and kept.row.namespace == namespace
+            and kept.row.queue in queues
+        ]
+        return [row.id for row in sorted(rows, key=lambda row: (-row.priority, row.due_at, row.id))]
+
+    def next_due(self) -> datetime | None:
+        """When the next parked run that is not due yet becomes due."""
+        now = self.now()
+        parked = (k.row for k in self.runs.values() if k.row.status in (Status.PENDING, Status.WAITING))
+        return min((row.due_at for row in parked if row.due_at > now), default=None)
+
+    def claim(self, run_id: UUID, worker_id: UUID) -> RunRow:
+        """Give a run a new owner."""
+        kept = self.runs[run_id]
+        row = kept.row
+        kept.row = replace(
+            row,
+            status=Status.RUNNING,
+            worker_id=worker_id,
+            epoch=row.epoch + 1,
+            claims=row.claims + 1,
+            current="",
+            started_at=row.started_at or self.now(),
+        )
+        return kept.row
+
+    def release(self, worker_id: UUID, *, lost: bool) -> list[UUID]:
+        """Free what a worker owns, because it died (``lost``) or left."""
+        freed = []
+        for run_id, kept in self.runs.items():
+            row = kept.row
+            if row.worker_id == worker_id and row.status is Status.RUNNING:
+                kept.row = replace(
+                    row,
+                    status=Status.PENDING,
+                    worker_id=None,
+                    due_at=self.now(),
+                    epoch=row.epoch + 1,
+                    lost=row.lost + lost,
+                )
+                freed.append(run_id)
+        return freed
+
+    def bury(self, worker_id: UUID) -> bool:
+        """Free the runs of a worker if it is dead; True if it is not listed any more."""
+        worker = self.workers.get(worker_id)
+        if worker is not None and worker.alive:
+            return False
+        self.workers.pop(worker_id, None)
+        for run_id in self.release(worker_id, lost=True):
+            self.wake(run_id)
+        return True
+
+    # ---------------------------------------------------------------------------------------------- writing
+
+    def owned(self, run_id: UUID, epoch: int) -> Kept:
+        """The fence. Raises `Fenced`."""
+        kept = self.runs.get(run_id)
+        if kept is None or kept.row.epoch != epoch or kept.row.status is not Status.RUNNING:
+            raise Fenced(f"run {run_id} is not owned under epoch {epoch} any more; nothing is written")
+        return kept
+
+    def append(self, run_id: UUID, epoch: int, entries: Sequence[Entry]) -> Ack:
+        """Write entries. Raises `Fenced`, `PathClash`."""
+        kept = self.owned(run_id, epoch)
+        now = self.now()
+        kept.write(entries, now)
+        return Ack(len(kept.journal), kept.row.mail, now)
+
+    def settle(self, settlement: Settlement, notes: Sequence[Entry]) -> bool:
+        """Let go of a run unless there is unread mail. Raises `Fenced`, `PathClash`."""
+        kept = self.owned(settlement.run_id, settlement.epoch)
+        row = kept.row
+        if row.mail > settlement.seen_mail:
+            return False
+        now = self.now()
+        kept.write([*notes, *settlement.entries], now)
+        due_in = settlement.due_in
+        kept.row = replace(
+            row,
+            status=settlement.status,
+            worker_id=None,
+            due_at=NEVER if due_in is None else now + timedelta(seconds=due_in),
+            current=settlement.current,
+            error=settlement.error,
+            ended_at=now if settlement.status.over else None,
+        )
+        return True
+
+    def send(self, run_id: UUID, kind: str, name: str, payload: bytes) -> bool:
+        """Deliver a message; False: the run does not take it. Raises `RunNotFound`."""
+        kept = self.kept(run_id)
+        row = kept.row
+        retry = kind == "retry"
+        if (row.status is not Status.FAILED) if retry else row.status.over:
+            return False
+        now = self.now()
+        kept.row = replace(row, mail=row.mail + 1, due_at=now if retry else min(row.due_at, now))
+        if retry:
+            kept.row = replace(kept.row, status=Status.PENDING, error=None, ended_at=None)
+        kept.mail.append(Mail(kept.row.mail, kind, name, payload, now))
+        return True
+
+    def define(self, definition: Definition) -> Definition:
+        """Store a definition unless it is there."""
+        key = definition.namespace, definition.flow, definition.fingerprint
+        if key not in self.definitions:
+            version = 1 + sum(known[:2] == key[:2] for known in self.definitions)
+            spec, sources = as_json(definition.spec), as_json(definition.sources)
+            self.definitions[key] = replace(definition, version=version, spec=spec, sources=sources)
+        return self.definitions[key]
+
+
+def as_json(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A copy as the database would give it back, so that a test finds what JSON does not keep."""
+    copy: Mapping[str, Any] = json.loads(json.dumps(value, allow_nan=False))
+    return copy

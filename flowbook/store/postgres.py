@@ -1,0 +1,241 @@
+"""The store in Postgres.
+
+Owns: putting the parts together and opening and closing them in order. Refuses: everything else; see the parts:
+
+    ledger, parcels   what this process owns and has yet to write
+    writer, flushes   the group commit; `patience` for runs whose row stays locked
+    claims            becoming an owner
+    reads, blobs      everything that is looked at; large values
+    liveness, wakes   being alive, hearing of mail
+    migrate           the schema
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from flowbook.errors import StoreError
+from flowbook.plan.journal import Entry
+from flowbook.plan.records import Status
+from flowbook.ports import Ack, Definition, Mail, NewRun, RunQuery, RunRow, Settlement, Snapshot, Started
+from flowbook.store import migrate
+from flowbook.store.blobs import LARGE, Blobs, refuse_huge
+from flowbook.store.claims import Claims
+from flowbook.store.ledger import Ledger
+from flowbook.store.liveness import Liveness
+from flowbook.store.reads import Reads
+from flowbook.store.retrying import Line
+from flowbook.store.rows import Line as JournalLine
+from flowbook.store.rows import to_line
+from flowbook.store.wakes import Wakes
+from flowbook.store.writer import Writer
+
+FIRST_CONNECTION: float = 10.0
+"""Seconds that opening waits for a database that does not answer yet."""
+
+
+class PostgresStore:
+    """`flowbook.ports.Store` over one Postgres database."""
+
+    def __init__(self, url: str, *, lease: float = 60.0, poll: float = 1.0, worker_id: UUID | None = None) -> None:
+        """Nothing happens until `open`.
+
+        Args:
+            url: ``postgresql://...``.
+            lease: Seconds without a heartbeat after which others may take this worker's runs.
+            poll: Seconds between two looks for due runs, where no wake has come.
+            worker_id: This process' identity; None: a new one.
+        """
+        self.worker_id = worker_id or uuid4()
+        self._url = url
+        self._callbacks: list[Callable[[UUID | None], None]] = []
+        self._ledger = Ledger()
+        self._writer = Writer(url, self.worker_id, self._ledger)
+        self._line = Line(url, "reader")
+        self._blobs = Blobs(url)
+        self._reads = Reads(self._line, self._blobs)
+        self._liveness = Liveness(
+            url, self.worker_id, lease=lease, on_dead=self._freed, on_steady=lambda: self._wake(None)
+        )
+        self._claims = Claims(self._line, self.worker_id, self._ledger, self._liveness.bury)
+        self._wakes = Wakes(url, self.worker_id, poll, self._wake)
+        self._open = False
+
+    async def open(self) -> None:
+        """Connect, check the schema, enlist this worker, begin its heartbeat.
+
+        Raises:
+            StoreUnavailable: The database could not be reached.
+            SchemaMismatch: The schema is newer than this library.
+        """
+        if self._open:
+            return
+        try:
+            connection = await self._writer.open(FIRST_CONNECTION)
+            await migrate.ensure(self._url, connection)
+            await self._liveness.start()
+        except BaseException:
+            await self._writer.close(0)
+            raise
+        self._writer.begin()
+        await self._wakes.start()
+        self._open = True
+
+    async def close(self) -> None:
+        """Write what is waiting to be written, delist the worker, disconnect."""
+        if not self._open:
+            return
+        self._open = False
+        await self._wakes.stop()
+        await self._writer.close()
+        await self._liveness.stop()
+        await self._blobs.close()
+        await self._line.close()
+
+    def on_wake(self, callback: Callable[[UUID | None], None]) -> None:
+        """Call back when a run got mail or became claimable; None: look at everything again."""
+        self._callbacks.append(callback)
+
+    @property
+    def steady(self) -> bool:
+        """False while this worker may have been given up for dead."""
+        return self._liveness.steady
+
+    # ---------------------------------------------------------------------------------------------------- code
+
+    async def define(self, definition: Definition) -> Definition:
+        """Store a definition unless it is there; the answer has its version."""
+        return await self._reads.define(definition)
+
+    async def definition(self, namespace: str, flow: str, fingerprint: str) -> Definition | None:
+        """A stored definition."""
+        return await self._reads.definition(namespace, flow, fingerprint)
+
+    async def definitions(self, namespace: str, flow: str) -> Sequence[Definition]:
+        """All stored definitions of a flow, newest first."""
+        return await self._reads.definitions(namespace, flow)
+
+    async def serve(self, fingerprints: frozenset[str]) -> None:
+        """Tell the others which code this worker claims runs of."""
+        await self._liveness.serve(fingerprints)
+
+    async def served(self) -> frozenset[str]:
+        """Fingerprints that some live worker serves."""
+        return await self._reads.served()
+
+    # -------------------------------------------------------------------------------------------------- owning
+
+    async def start(self, new: NewRun) -> Started:
+        """Insert a run, durably, unless its key is taken."""
+        started = await self._writer.start(new)
+        if started.created and not new.claim:
+            self._announce(new.id)
+        return started
+
+    async def claim(
+        self,
+        known: frozenset[str],
+        *,
+        namespace: str = "default",
+        queues: Sequence[str] = ("default",),
+        limit: int = 1,
+        among: frozenset[UUID] | None = None,
+        only: UUID | None = None,
+    ) -> Sequence[RunRow]:
+        """Own up to ``limit`` due runs of a namespace whose fingerprint is in ``known``, or that one run."""
+        if only is not None:
+            return await self._claims.only(known, namespace, only)
+        return await self._claims.due(known, namespace, queues, limit, among)
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Let go of a run. False: there is unread mail, nothing was changed. Raises `Fenced`."""
+        entries = settlement.entries
+        lines: Sequence[JournalLine] = await self._lines(entries) if entries else ()
+        settled = await self._writer.settle(settlement, lines)
+        if settled and settlement.status is Status.PENDING:
+            self._announce(settlement.run_id)
+        return settled
+
+    # ------------------------------------------------------------------------------------------------- journal
+
+    async def history(self, run_id: UUID, tag: str | None = None) -> tuple[Snapshot | None, Sequence[Entry]]:
+        """The journal in order; with a ``tag``, the newest snapshot of that tag and only what came after it."""
+        snapshot, entries, last = await self._reads.history(run_id, tag)
+        self._ledger.learn(run_id, last)
+        return snapshot, entries
+
+    async def append(self, run_id: UUID, epoch: int, entries: Sequence[Entry]) -> Ack:
+        """Write entries at the end of the journal, all or none, durably.
+
+        Raises `Fenced` if the epoch is over, `PathClash` if a path already has an outcome, `PayloadTooLarge`.
+        """
+        if not entries:
+            raise StoreError("an append needs at least one entry")
+        size = sum(len(entry.payload) for entry in entries)
+        lines = [to_line(entry) for entry in entries] if size <= LARGE else await self._lines(entries)
+        return await self._writer.append(run_id, epoch, entries, lines)
+
+    def note(self, run_id: UUID, epoch: int, entry: Entry) -> None:
+        """Write an advisory entry with the next append of this run or within 100 ms, whichever is first."""
+        self._ledger.note(run_id, epoch, entry)
+
+    async def snapshot(self, run_id: UUID, epoch: int, snapshot: Snapshot) -> None:
+        """Keep a snapshot, through the fence; an older epoch's is silently refused."""
+        await self._reads.snapshot(run_id, epoch, snapshot)
+
+    # ------------------------------------------------------------------------------------------------- mailbox
+
+    async def send(self, run_id: UUID, kind: str, name: str, payload: bytes) -> RunRow:
+        """Deliver to a mailbox and wake the run; the answer is the row after it. Raises `RunNotFound`."""
+        row, delivered = await self._reads.send(run_id, kind, name, payload)
+        if delivered:
+            self._announce(run_id)
+        return row
+
+    async def mail(self) -> Mapping[UUID, int]:
+        """How much has been delivered so far to each run that this worker owns."""
+        return await self._reads.mail(self.worker_id)
+
+    async def mailbox(self, run_id: UUID, after: int = 0) -> Sequence[Mail]:
+        """What was delivered after mail number ``after``, in order."""
+        return await self._reads.mailbox(run_id, after)
+
+    # ------------------------------------------------------------------------------------------------- looking
+
+    async def run(self, run_id: UUID) -> RunRow:
+        """One row. Raises `RunNotFound`."""
+        return await self._reads.run(run_id)
+
+    async def find(self, text: str) -> RunRow:
+        """A run by id, unique prefix or unique ending of its hex id. Raises `RunNotFound`."""
+        return await self._reads.find(text)
+
+    async def runs(self, query: RunQuery) -> Sequence[RunRow]:
+        """Rows, newest first."""
+        return await self._reads.runs(query)
+
+    async def now(self) -> datetime:
+        """The database's time, timezone-aware, UTC."""
+        return await self._reads.now()
+
+    # ------------------------------------------------------------------------------------------------ inside
+
+    async def _lines(self, entries: Sequence[Entry]) -> list[JournalLine]:
+        refuse_huge(entries)
+        return await self._blobs.lines(entries)
+
+    def _announce(self, run_id: UUID) -> None:
+        """Tell the other workers, and this one: nobody hears his own voice."""
+        self._wakes.announce(run_id)
+        asyncio.get_running_loop().call_soon(self._wake, run_id)
+
+    def _wake(self, run_id: UUID | None) -> None:
+        for callback in self._callbacks:
+            callback(run_id)
+
+    def _freed(self, runs: tuple[UUID, ...]) -> None:
+        for run_id in runs:
+            self._announce(run_id)

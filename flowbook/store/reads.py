@@ -1,0 +1,161 @@
+"""Everything that is only looked at, and the small writes that need no fence.
+
+Owns: the reader connection. Refuses: the journal's writes (`writer.py`), ownership (`claims.py`).
+Every statement here may be sent twice, so each waits out a database that is away.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from flowbook.errors import RunNotFound
+from flowbook.plan.journal import Entry
+from flowbook.ports import Definition, Mail, RunQuery, RunRow, Snapshot
+from flowbook.store import statements as sql
+from flowbook.store import vital_statements as vital
+from flowbook.store.blobs import Blobs
+from flowbook.store.driver import Record
+from flowbook.store.retrying import Line
+from flowbook.store.rows import to_json, to_run
+
+MOST_RUNS: Final = 1000
+"""A list of runs is never longer."""
+
+
+class Reads:
+    """Questions to the database."""
+
+    def __init__(self, line: Line, blobs: Blobs) -> None:
+        self._line = line
+        self._blobs = blobs
+
+    async def history(self, run_id: UUID, tag: str | None) -> tuple[Snapshot | None, list[Entry], int]:
+        """The newest snapshot of that tag, the journal after it, and the number of the last row there is."""
+        snapshot: Snapshot | None = None
+        if tag is not None:
+            record = await self._line.fetchrow(sql.NEWEST_SNAPSHOT, run_id, tag)
+            if record is not None:
+                snapshot = Snapshot(record["seq"], record["tag"], record["payload"])
+        after = snapshot.seq if snapshot is not None else 0
+        entries = await self._blobs.entries(await self._line.fetch(sql.HISTORY, run_id, after))
+        return snapshot, entries, entries[-1].seq if entries else after
+
+    async def snapshot(self, run_id: UUID, epoch: int, snapshot: Snapshot) -> None:
+        """Keep a fold, through the fence."""
+        await self._line.fetch(sql.SNAPSHOT, run_id, epoch, snapshot.seq, snapshot.tag, snapshot.payload)
+
+    async def define(self, definition: Definition) -> Definition:
+        """Store a definition unless it is there."""
+        key = definition.namespace, definition.flow, definition.fingerprint
+        while True:
+            try:
+                record = await self._line.fetchrow(
+                    sql.DEFINE, *key, to_json(definition.spec), to_json(definition.sources), definition.signature
+                )
+            except asyncpg.UniqueViolationError:
+                continue  # another fingerprint took this version number in the same moment
+            if record is not None:
+                return replace(definition, version=record["version"])
+            stored = await self.definition(*key)
+            if stored is not None:
+                return stored
+
+    async def definition(self, namespace: str, flow: str, fingerprint: str) -> Definition | None:
+        """A stored definition."""
+        record = await self._line.fetchrow(sql.DEFINITION, namespace, flow, fingerprint)
+        return None if record is None else _to_definition(record)
+
+    async def definitions(self, namespace: str, flow: str) -> list[Definition]:
+        """All stored definitions of a flow, newest first."""
+        return [_to_definition(record) for record in await self._line.fetch(sql.DEFINITIONS, namespace, flow)]
+
+    async def now(self) -> datetime:
+        """The database's time."""
+        at: datetime = (await self._line.fetch(vital.SERVER_NOW))[0][0]
+        return at
+
+    async def send(self, run_id: UUID, kind: str, name: str, payload: bytes) -> tuple[RunRow, bool]:
+        """Deliver a message; the row after it, and whether it was delivered. Raises `RunNotFound`."""
+        token = uuid4()
+        try:
+            record = await self._line.fetchrow(sql.SEND, run_id, token, kind, name, payload)
+        except asyncpg.UniqueViolationError:
+            # Sent again after a lost answer: the first one had arrived.
+            return await self.run(run_id), True
+        if record is not None:
+            return to_run(record), True
+        return await self.run(run_id), False
+
+    async def mail(self, worker_id: UUID) -> dict[UUID, int]:
+        """Deliveries so far, of the runs of a worker that have had any."""
+        return {r["id"]: r["mail"] for r in await self._line.fetch(sql.MAIL, worker_id)}
+
+    async def mailbox(self, run_id: UUID, after: int) -> list[Mail]:
+        """Deliveries after number ``after``."""
+        records = await self._line.fetch(sql.MAILBOX, run_id, after)
+        return [Mail(r["id"], r["kind"], r["name"], r["payload"], r["at"]) for r in records]
+
+    async def run(self, run_id: UUID) -> RunRow:
+        """One row. Raises `RunNotFound`."""
+        record = await self._line.fetchrow(sql.RUN, run_id)
+        if record is None:
+            raise RunNotFound(f"there is no run {run_id}")
+        return to_run(record)
+
+    async def find(self, text: str) -> RunRow:
+        """A run by what people type of its id. Raises `RunNotFound`."""
+        typed = plain(text)
+        rows = [to_run(record) for record in await self._line.fetch(sql.FIND, typed)]
+        return the_one(text, rows)
+
+    async def runs(self, query: RunQuery) -> list[RunRow]:
+        """Rows, newest first."""
+        records = await self._line.fetch(
+            sql.RUNS,
+            query.namespace,
+            query.flow,
+            None if query.status is None else query.status.value,
+            max(0, min(query.limit, MOST_RUNS)),
+        )
+        return [to_run(record) for record in records]
+
+    async def served(self) -> frozenset[str]:
+        """Fingerprints that a live worker serves."""
+        return frozenset(record[0] for record in await self._line.fetch(sql.SERVED))
+
+
+def _to_definition(record: Record) -> Definition:
+    return Definition(
+        record["namespace"],
+        record["flow"],
+        record["fingerprint"],
+        json.loads(record["spec"]),
+        json.loads(record["sources"]),
+        record["signature"],
+        record["version"],
+    )
+
+
+def plain(text: str) -> str:
+    """What was typed as hex digits. Raises `RunNotFound` if it cannot be of an id."""
+    typed = text.strip().lower().replace("-", "")
+    if not typed or len(typed) > 32 or set(typed) - set("0123456789abcdef"):
+        raise RunNotFound(f"{text!r} is no run id: type all of it, its beginning or its ending")
+    return typed
+
+
+def the_one(text: str, fitting: Sequence[RunRow]) -> RunRow:
+    """The only row that fits. Raises `RunNotFound`, naming those that fit."""
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        raise RunNotFound(f"no run has an id that begins or ends with {text!r}")
+    names = ", ".join(f"{row.flow} {row.id.hex}" for row in fitting)
+    raise RunNotFound(f"more than one run fits {text!r}: {names}")

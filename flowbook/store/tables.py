@@ -1,0 +1,273 @@
+"""The schema, as SQLAlchemy metadata: one Postgres schema called ``flowbook``.
+
+Owns: tables, columns, constraints and indexes as they are meant to be; a test proves that the migrations make
+exactly these. Refuses: statements (`statements.py`) and being imported by anything that runs flows: SQLAlchemy
+costs 0.4 s, so only migrations and tests read this file.
+
+Glossary
+
+    run         one execution of a flow; narrow, because its row is locked by every append and updated at every turn
+    epoch       counts the owners of a run; a journal row carries the epoch it was written under
+    due_at      the one readiness column: created, timer, back-off, handed back and mail all set it
+    mail        how many deliveries the run's mailbox has had; parking is refused while some are unread
+    journal     what happened, (run_id, seq) without gaps, append-only, written by the owner of the epoch alone
+    outcome     the kind of journal row of which a path has at most one
+    mailbox     what others want of a run; valid before anyone waits for it
+    definition  the code of a flow as it was when a run began; immutable
+    blob        a large value, stored once under the digest of its bytes
+    worker      a process that owns runs; dead when its session lock is free or its lease is past
+
+Conventions: times are the database's; text statuses rather than enum types, which cannot lose a value; bytes with a
+codec tag rather than jsonb wherever a user's value is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
+
+SCHEMA: Final = "flowbook"
+STATUSES: Final = ("pending", "running", "waiting", "completed", "failed", "cancelled", "superseded")
+
+metadata = MetaData(
+    schema=SCHEMA,
+    naming_convention={
+        "pk": "%(table_name)s_pk",
+        "uq": "%(table_name)s_%(column_0_N_name)s_uq",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fk",
+        "ck": "%(table_name)s_%(constraint_name)s_ck",
+    },
+)
+
+
+def _at(name: str, *, null: bool = False, clock: str | None = None) -> Column[Any]:
+    default = None if clock is None else text(clock)
+    return Column(name, DateTime(timezone=True), nullable=null, server_default=default)
+
+
+def _text(name: str, default: str | None = None, *, null: bool = False) -> Column[Any]:
+    return Column(name, Text, nullable=null, server_default=None if default is None else text(f"'{default}'"))
+
+
+def _int(name: str, default: int | None = 0, *, null: bool = False) -> Column[Any]:
+    return Column(name, Integer, nullable=null, server_default=None if default is None else text(str(default)))
+
+
+worker = Table(
+    "worker",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    _text("host"),
+    _int("pid", None),
+    Column("lock_key", BigInteger, nullable=False),
+    Column("lease_seconds", Double, nullable=False),
+    _at(
+        "locked_at", null=True
+    ),  # null: no session lock (it was lost, or a proxy cannot keep one): the lease alone counts
+    _at("alive_until"),
+    Column("serves", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    _at("started_at", clock="now()"),
+)
+
+definition = Table(
+    "definition",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("flow", Text, primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    _int("version", None),
+    Column("spec", JSONB, nullable=False),
+    Column("sources", JSONB, nullable=False),
+    _text("signature", ""),
+    _at("created_at", clock="now()"),
+    UniqueConstraint("namespace", "flow", "version"),
+)
+
+run = Table(
+    "run",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    _text("namespace"),
+    _text("flow"),
+    _int("version", None),
+    _text("fingerprint"),
+    _text("queue", "default"),
+    _int("priority"),
+    _text("status", "pending"),
+    _at("due_at", clock="now()"),
+    _int("epoch"),
+    Column("worker_id", UUID),  # no foreign key: a worker's row goes while its runs are handed back one by one
+    _int("claims"),
+    _int("lost"),
+    _int("mail"),
+    _text("current", ""),
+    _text("key", null=True),
+    Column("parent_id", UUID),
+    Column("root_id", UUID),
+    Column("forked_from", UUID, ForeignKey(f"{SCHEMA}.run.id", ondelete="RESTRICT")),
+    _int("forked_seq", None, null=True),
+    Column("except_paths", ARRAY(Text)),
+    Column("input", LargeBinary, nullable=False),
+    Column("input_digest", LargeBinary, nullable=False),
+    Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
+    _text("error", null=True),
+    _at("created_at", clock="now()"),
+    _at("started_at", null=True),
+    _at("ended_at", null=True),
+    CheckConstraint(f"status in ({', '.join(repr(s) for s in STATUSES)})", name="status"),
+    # Updated in place at every turn: room on the page keeps the new version beside the old one.
+    postgresql_with={"fillfactor": "70"},
+)
+Index("run_key_uq", run.c.namespace, run.c.flow, run.c.key, unique=True, postgresql_where=run.c.key.is_not(None))
+Index(
+    "run_claim_ix",
+    run.c.queue,
+    run.c.priority.desc(),
+    run.c.due_at,
+    run.c.id,
+    postgresql_where=text("status in ('pending', 'waiting')"),
+)
+Index("run_owner_ix", run.c.worker_id, postgresql_where=run.c.worker_id.is_not(None))
+Index("run_flow_ix", run.c.namespace, run.c.flow, run.c.id)
+Index("run_forked_from_ix", run.c.forked_from, postgresql_where=run.c.forked_from.is_not(None))
+Index("run_parent_ix", run.c.parent_id, postgresql_where=run.c.parent_id.is_not(None))
+
+journal = Table(
+    "journal",
+    metadata,
+    # Widest alignment first: a small row is 110 bytes with its header. No foreign key: its check would lock the
+    # run's row a second time per row, and gc deletes a run before its journal.
+    Column("run_id", UUID, primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    _int("epoch", None),
+    _at("at", clock="clock_timestamp()"),
+    Column("attempt", SmallInteger, nullable=False, server_default=text("0")),
+    Column("codec", SmallInteger, nullable=False, server_default=text("0")),
+    _text("kind"),
+    _text("path"),
+    # Of a step's name and arguments; empty: none. Not null, because a bitmap of nulls would widen every row.
+    Column("digest", LargeBinary, nullable=False, server_default=text("'\\x'")),
+    Column("payload", LargeBinary, nullable=False),
+)
+Index(
+    "journal_outcome_uq",
+    journal.c.run_id,
+    journal.c.path,
+    unique=True,
+    postgresql_where=text("kind = 'finished'"),
+)
+
+mailbox = Table(
+    "mailbox",
+    metadata,
+    Column("run_id", UUID, primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),  # the run's mail counter at the delivery
+    Column("token", UUID, nullable=False),  # made by the sender, so that sending again delivers once
+    _text("kind"),
+    _text("name", ""),
+    Column("payload", LargeBinary, nullable=False),
+    _at("at", clock="clock_timestamp()"),
+    _int("consumed_seq", None, null=True),
+    UniqueConstraint("run_id", "token"),
+)
+
+chunk = Table(
+    "chunk",
+    metadata,
+    Column("run_id", UUID, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("bytes", LargeBinary, nullable=False),
+    _at("at", clock="clock_timestamp()"),
+)
+
+snapshot = Table(
+    "snapshot",
+    metadata,
+    Column("run_id", UUID, primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("tag", Text, primary_key=True),
+    Column("payload", LargeBinary, nullable=False),
+    _at("at", clock="clock_timestamp()"),
+)
+
+blob = Table(
+    "blob",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("bytes", LargeBinary, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    _at("created_at", clock="now()"),
+    _at("used_at", clock="now()"),
+)
+
+schedule = Table(
+    "schedule",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    _text("flow"),
+    _text("cron", null=True),
+    Column("every_seconds", Double),
+    _text("timezone", "UTC"),
+    Column("input", LargeBinary, nullable=False),
+    _text("queue", "default"),
+    _text("catch_up", "skip"),
+    _at("paused_at", null=True),
+    _at("next_at"),
+    _at("created_at", clock="now()"),
+)
+Index("schedule_next_ix", schedule.c.next_at, postgresql_where=schedule.c.paused_at.is_(None))
+
+fire = Table(
+    "fire",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("schedule", Text, primary_key=True),
+    Column("due_at", DateTime(timezone=True), primary_key=True),
+    Column("run_id", UUID),
+    _at("fired_at", clock="now()"),
+)
+
+queue_slot = Table(
+    "queue_slot",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("run_id", UUID),
+    _at("taken_at", null=True),
+)
+Index("queue_slot_run_ix", queue_slot.c.run_id, unique=True, postgresql_where=queue_slot.c.run_id.is_not(None))
+
+cache_entry = Table(
+    "cache_entry",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("key", LargeBinary, primary_key=True),
+    Column("codec", SmallInteger, nullable=False, server_default=text("0")),
+    Column("payload", LargeBinary, nullable=False),
+    Column("run_id", UUID),
+    _at("created_at", clock="now()"),
+    _at("used_at", clock="now()"),
+    _at("expires_at", null=True),
+)
+Index("cache_entry_expires_ix", cache_entry.c.expires_at, postgresql_where=cache_entry.c.expires_at.is_not(None))

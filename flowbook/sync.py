@@ -1,0 +1,180 @@
+"""The sync face: the same verbs for notebooks and scripts without an event loop.
+
+Owns: `SyncApp` and `SyncRun`, each verb one call through the portal. Refuses: any verb of its own, and knowing what a
+display is: a door puts a function into `SyncApp.display`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from flowbook.app import App, Registered
+from flowbook.errors import UsageError
+from flowbook.graph import launch
+from flowbook.graph.flow import Graph
+from flowbook.handle import Run
+from flowbook.observe.views import RunView, StepView
+from flowbook.plan.records import Failure, Status
+from flowbook.ports import RunRow
+from flowbook.run.portal import TICK, Portal
+
+
+class SyncApp:
+    """An app on a loop of its own in a background thread. Made by `flowbook.connect`."""
+
+    def __init__(self, app: App, portal: Portal, shown: str) -> None:
+        self.app = app
+        self.portal = portal
+        self.shown = shown
+        """Which database, for people (no password)."""
+        self.display: Callable[[SyncRun], None] | None = None
+        """Shows a run that `Graph.run` has started; None: nothing is shown."""
+        self.started: Callable[[SyncRun], None] | None = None
+        """Told of every run that is started here."""
+
+    def register(self, graph: Graph) -> Registered:
+        """See `App.register`."""
+        return self.portal.call(self.app.register(graph))
+
+    def start(
+        self,
+        graph: Graph,
+        input: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        namespace: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        priority: int = 0,
+    ) -> SyncRun:
+        """See `App.start`."""
+        starting = self.app.start(graph, input, key=key, namespace=namespace, metadata=metadata, priority=priority)
+        run = SyncRun(self, self.portal.call(starting))
+        if self.started is not None:
+            self.started(run)
+        return run
+
+    def run(self, graph: Graph, input: Mapping[str, Any] | None = None, *, key: str | None = None) -> Any:
+        """Start a run, show it, and return its result."""
+        run = self.start(graph, input, key=key)
+        if self.display is not None:
+            self.display(run)
+        return run.result()
+
+    def find(self, text: str | UUID) -> SyncRun:
+        """A run by id, unique prefix or short id."""
+        return SyncRun(self, self.portal.call(self.app.run(text)))
+
+    def runs(self, *, flow: str | None = None, status: str | None = None, limit: int = 50) -> Sequence[RunRow]:
+        """See `App.runs`."""
+        return self.portal.call(self.app.runs(flow=flow, status=status, limit=limit))
+
+    def watch(self, run_id: UUID, callback: Callable[[RunView], None]) -> Callable[[], None]:
+        """See `App.watch`; the callback is called on the engine's thread."""
+
+        async def begin() -> Callable[[], None]:
+            return self.app.watch(run_id, callback)
+
+        stop = self.portal.call(begin())
+
+        def stop_from_anywhere() -> None:
+            self.portal.loop.call_soon_threadsafe(stop)
+
+        return stop_from_anywhere
+
+    def close(self) -> None:
+        """Hand unfinished runs back and disconnect."""
+        launch.pop(self)
+        try:
+            self.portal.call(self.app.__aexit__(None, None, None))
+        finally:
+            self.portal.stop()
+
+    def __repr__(self) -> str:
+        return f"<flowbook on {self.shown}>"
+
+
+class SyncRun:
+    """A run, without ``await``; ``await run`` works as well, on any loop."""
+
+    def __init__(self, app: SyncApp, run: Run) -> None:
+        self._app = app
+        self._run = run
+        self.id = run.id
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the end; the state then. Ctrl-C stops the waiting, not the run."""
+        return self._app.portal.call(self._run.result(timeout))
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> Any:
+        # Wrapped once: each wrapper would complain that nobody looked at the exception.
+        future = asyncio.wrap_future(self._app.portal.submit(self._run.result()))
+        try:
+            while not future.done():
+                # An interrupt acts only when the caller's loop wakes, so it wakes often.
+                await asyncio.wait([future], timeout=TICK)
+        except asyncio.CancelledError:
+            future.cancel()  # the waiting, not the run
+            raise
+        return future.result()
+
+    def view(self) -> RunView:
+        """Everything that can be looked at."""
+        return self._app.portal.call(self._run.view())
+
+    @property
+    def status(self) -> Status:
+        """What the run is doing now."""
+        return self._app.portal.call(self._run.status())
+
+    @property
+    def state(self) -> Any:
+        """The state as it is now."""
+        return self._app.portal.call(self._run.state())
+
+    @property
+    def steps(self) -> tuple[StepView, ...]:
+        """Every firing so far."""
+        return self.view().steps
+
+    @property
+    def current(self) -> tuple[str, ...]:
+        """Paths that are under way, or wait for a signal, a time or another attempt."""
+        return tuple(s.path for s in self.steps if s.state in ("running", "retrying", "waiting"))
+
+    @property
+    def error(self) -> Failure | None:
+        """Why it failed."""
+        return self.view().failure
+
+    def signal(self, name: str, /, **payload: Any) -> Status:
+        """Send it a signal, now or before it waits for one: ``run.signal("approved", by="ana")``."""
+        return self._app.portal.call(self._run.signal(name, **payload))
+
+    def cancel(self) -> Status:
+        """Ask it to stop."""
+        return self._app.portal.call(self._run.cancel())
+
+    def resume(self) -> SyncRun:
+        """Carry it on here if nobody carries it."""
+        self._app.portal.call(self._run.resume())
+        return self
+
+    def retry(self) -> SyncRun:
+        """Carry it on from the step that failed it."""
+        self._app.portal.call(self._run.retry())
+        return self
+
+    def show(self) -> None:
+        """Show it, where there is something to show it on."""
+        if self._app.display is None:
+            raise UsageError("there is no display here: `%load_ext flowbook` in a notebook brings one")
+        self._app.display(self)
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"

@@ -1,0 +1,79 @@
+"""A real JupyterLab and a real Chromium for the tests of this directory; see `lab.py` for what they can do.
+
+    lab       a running `Lab`, one server per xdist worker; pages and kernels are closed after each test
+    new_lab   a function that starts one more server, with variables of its own: ``new_lab(FLOWBOOK_DATABASE_URL=...)``
+
+Kernels find no database of this machine's user: `FLOWBOOK_HOME` is the session's own (`flowbook_home`).
+Every test here carries the marker `browser` by itself, and all of them stay on one xdist worker: two browsers on two
+cores make each other miss their deadlines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.lab import BROWSER_ARGS, Lab, find_browser
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.xdist_group("browser"))
+
+
+@pytest.fixture
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium; a test that asks for it is skipped where there is none.
+
+    One per test, not per session: while playwright's sync API is open, its event loop counts as running in this thread,
+    and `asyncio.run` of any later test on the same worker would be refused.
+    """
+    path = find_browser()
+    if path is None:
+        pytest.skip("no Chromium here (scripts/ensure_chromium.sh says why)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(BROWSER_ARGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def _session_lab(tmp_path_factory: pytest.TempPathFactory, flowbook_home: Path) -> Iterator[Lab]:
+    lab = Lab(tmp_path_factory.mktemp("lab"), {"FLOWBOOK_HOME": str(flowbook_home)})
+    lab.start()
+    yield lab
+    lab.stop()
+
+
+@pytest.fixture
+def lab(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A running JupyterLab without open pages or kernels; the server itself lives for the session."""
+    lab: Lab = request.getfixturevalue("_session_lab")  # asked for here: no server is started for tests that skip
+    lab.browser = chromium
+    yield lab
+    lab.close_pages()
+
+
+@pytest.fixture
+def new_lab(
+    chromium: Browser, tmp_path_factory: pytest.TempPathFactory, flowbook_home: Path
+) -> Iterator[Callable[..., Lab]]:
+    """Starts one more JupyterLab, with the given variables in its environment; ended after the test."""
+    started: list[Lab] = []
+
+    def start(**env: str) -> Lab:
+        lab = Lab(tmp_path_factory.mktemp("lab"), {"FLOWBOOK_HOME": str(flowbook_home), **env}, chromium)
+        started.append(lab)
+        lab.start()
+        return lab
+
+    yield start
+    for lab in started:
+        lab.stop()

@@ -1,0 +1,175 @@
+"""A run in JupyterLab, as a person sees it: live while it goes on, and still there when everything else is gone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.browser.lab import Lab, NotebookPage
+
+DECLARE = """\
+%%flow research
+import asyncio, time
+
+@step(retries=3, backoff=[1.0])
+async def search(query, ctx):
+    await asyncio.sleep(0.6)
+    if ctx.attempt == 1:
+        raise TimeoutError("the index did not answer")
+    return {"docs": [query, "notes"]}
+
+@step
+def judge(docs) -> bool:
+    time.sleep(0.4)
+    return len(docs) > 1
+
+@step
+def summarise(docs):
+    time.sleep(pause)
+    return {"summary": " ".join(docs)}
+
+@step
+async def translate(docs):
+    await asyncio.sleep(pause + 1.5)
+    return {"translated": len(docs)}
+
+@step
+def write(summary, translated):
+    return {"report": f"{summary} ({translated})"}
+
+START >> search >> judge >> branch(lambda s: s.judge, {True: [summarise, translate], False: search})
+[summarise, translate] >> write >> END
+"""
+LOAD, RUN = "%load_ext flowbook", '%flow run research query="tides"'
+
+
+@pytest.fixture
+def live_lab(new_lab: Callable[..., Lab], fresh_database: str) -> Lab:
+    """A JupyterLab whose kernels use an empty database."""
+    return new_lab(FLOWBOOK_DATABASE_URL=fresh_database)
+
+
+def state_of(page: NotebookPage, cell: int, step: str) -> str:
+    """The state that the picture shows for a step."""
+    return str(
+        page.output(cell).evaluate(
+            """(area, step) => [...area.querySelectorAll('.fb-live .fb-node')]
+                .find((g) => g.querySelector('.fb-name').textContent === step)?.classList[1] ?? ''""",
+            step,
+        )
+    ).removeprefix("fb-")
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
+    """Look again until it is so."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
+        time.sleep(0.05)
+
+
+def keep(page: NotebookPage, name: str, tmp_path: Path) -> None:
+    """A picture for people: under FLOWBOOK_SHOTS where that is set."""
+    page.screenshot(Path(os.environ.get("FLOWBOOK_SHOTS") or tmp_path) / f"{name}.png")
+
+
+def test_a_run_is_live_while_another_cell_works_and_still_there_without_a_kernel(live_lab: Lab, tmp_path: Path) -> None:
+    """States change in place under a busy kernel; the saved file shows the end, with no kernel and no widget."""
+    busy = "import time; time.sleep(6); print('slept')"
+    live_lab.write_notebook("live.ipynb", [LOAD, "pause = 2.0", DECLARE, RUN, busy])
+    page = live_lab.open("live.ipynb")
+    assert "flowbook: " in page.run(0)
+    page.run(1)
+    page.run(2)
+    assert page.output(2).locator("img").count() == 1
+    page.run(3)
+    page.run_cell(4)
+    for state in ("running", "retrying", "running", "finished"):
+        wait_until(lambda state=state: state_of(page, 3, "search") == state, f"search is {state}")  # type: ignore[misc]
+    wait_until(lambda: state_of(page, 3, "translate") == "running", "translate runs")
+    assert state_of(page, 3, "summarise") == "running"
+    assert state_of(page, 3, "write") == "pending"
+    time.sleep(0.5)
+    keep(page, "live", tmp_path)
+    assert page.prompt(4) == "[*]:", "all of this was seen while a cell was executing"
+    still = page.output(3).locator("img")
+    assert not still.is_visible()
+    still.wait_for(timeout=20_000)
+    assert "completed" in page.output_text(3)
+    assert page.output(3).locator(".fb-live").count() == 0
+    page.wait_cell(4)
+    keep(page, "over", tmp_path)
+    page.save()
+
+    outputs = live_lab.read_notebook("live.ipynb").cells[3].outputs
+    assert [sorted(o.data) for o in outputs] == [["text/html", "text/plain"]] * 2
+    assert [bool(o.data["text/html"]) for o in outputs] == [True, False], "the widget's output is empty"
+    live_lab.close_pages()  # and their kernels
+    again = live_lab.open("live.ipynb")
+    again.output(3).locator("img").wait_for()
+    assert "completed" in again.output_text(3)
+    assert "model not found" not in again.page.content().lower()
+    assert again.output(3).locator("img").evaluate("(img) => img.complete && img.naturalWidth > 300")
+    keep(again, "reopened", tmp_path)
+
+
+def test_cancel_is_heard_while_a_cell_works(live_lab: Lab, tmp_path: Path) -> None:
+    """The button reaches Python although the kernel is busy, and the run ends cancelled."""
+    busy = "import time; time.sleep(8)"
+    # A thread cannot be stopped, so the run would end only with it.
+    declare = DECLARE.replace(
+        "def summarise(docs):\n    time.sleep(", "async def summarise(docs):\n    await asyncio.sleep("
+    )
+    assert declare != DECLARE
+    live_lab.write_notebook("cancel.ipynb", [LOAD, "pause = 30.0", declare, RUN, busy])
+    page = live_lab.open("cancel.ipynb")
+    for i in range(4):
+        page.run(i)
+    page.run_cell(4)
+    wait_until(lambda: state_of(page, 3, "translate") == "running", "translate runs")
+    page.output(3).get_by_role("button", name="cancel run").click()
+    wait_until(lambda: "⊘ cancelled" in page.output_text(3), "the still picture says cancelled", timeout=6.0)
+    assert page.prompt(4) == "[*]:", "the cell was executing all the while"
+    assert page.output(3).locator(".fb-live").count() == 0
+    keep(page, "cancelled", tmp_path)
+
+
+def test_a_page_that_is_loaded_again_shows_the_run_as_it_is_now(live_lab: Lab, tmp_path: Path) -> None:
+    """Messages are not played again; the traits have caught up."""
+    live_lab.write_notebook("reload.ipynb", [LOAD, "pause = 60.0", DECLARE, RUN, "r = get_ipython()"])
+    page = live_lab.open("reload.ipynb")
+    for i in range(4):
+        page.run(i)
+    wait_until(lambda: state_of(page, 3, "translate") == "running", "translate runs")
+    page.save()
+    time.sleep(1.2)
+    page.reload()
+    wait_until(lambda: state_of(page, 3, "translate") == "running", "translate runs, after the reload")
+    assert state_of(page, 3, "search") == "finished"
+    keep(page, "reloaded", tmp_path)
+
+
+def test_a_kernel_that_is_killed_in_the_middle_leaves_its_last_picture(live_lab: Lab, tmp_path: Path) -> None:
+    """The widget is dead then; beside it stands how the run was doing, and how to go on."""
+    live_lab.write_notebook("killed.ipynb", [LOAD, "pause = 60.0", DECLARE, RUN])
+    page = live_lab.open("killed.ipynb")
+    for i in range(4):
+        page.run(i)
+    wait_until(lambda: state_of(page, 3, "translate") == "running", "translate runs")
+    still = page.output(3).locator(".fb-still")
+    assert still.count() == 1
+    assert not still.is_visible(), "the live picture hides it"
+    time.sleep(1.5)
+    page.save()
+    live_lab.close_pages()  # and the kernel
+    again = live_lab.open("killed.ipynb")
+    again.output(3).locator(".fb-still img").wait_for()
+    assert again.output(3).locator(".fb-still").is_visible()
+    assert "▶ running" in again.output_text(3)
+    again.output(3).locator("summary").click()
+    assert "✓ finished" in again.output_text(3)
+    keep(again, "killed", tmp_path)

@@ -1,0 +1,102 @@
+"""The flows that are killed: a linear one, a forked one, a cyclic one, a waiting one. Every body leaves a
+mark outside the database.
+
+Imported by the victims (`zygote.py`), so it needs nothing but flowbook.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import flowbook as fb
+
+MARKS = "FLOWBOOK_CRASH_MARKS"
+"""Environment variable with the file that bodies append to: one line per execution, ``path``."""
+
+
+PACE = "FLOWBOOK_CRASH_PACE"
+"""Environment variable with the seconds that `second` takes, so that what goes by the clock comes about as well."""
+
+
+def mark(ctx: fb.Context) -> None:
+    """Leave a mark that survives any kill: one short append, which the kernel makes whole."""
+    fd = os.open(os.environ[MARKS], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(fd, f"{ctx.path}\n".encode())
+    finally:
+        os.close(fd)
+
+
+@fb.step
+async def first(ctx: fb.Context) -> dict[str, Any]:
+    mark(ctx)
+    return {"trail": ["first"], "n": 0}
+
+
+@fb.step
+def second(trail: list[str], ctx: fb.Context) -> dict[str, Any]:
+    mark(ctx)
+    time.sleep(float(os.environ.get(PACE, "0")))
+    return {"trail": [*trail, "second"]}
+
+
+@fb.step
+async def third(trail: list[str], ctx: fb.Context) -> dict[str, Any]:
+    mark(ctx)
+    return {"trail": [*trail, "third"]}
+
+
+@fb.step
+async def left(ctx: fb.Context) -> str:
+    mark(ctx)
+    return "left"
+
+
+@fb.step
+def right(ctx: fb.Context) -> str:
+    mark(ctx)
+    return "right"
+
+
+@fb.step
+async def meet(left: str, right: str, ctx: fb.Context) -> dict[str, Any]:
+    mark(ctx)
+    return {"trail": [left, right]}
+
+
+@fb.step
+async def count(n: int, ctx: fb.Context) -> dict[str, int]:
+    mark(ctx)
+    return {"n": n + 1}
+
+
+FLOWS: dict[str, fb.Graph] = {
+    "linear": fb.graph("linear", first >> second >> third),
+    "forked": fb.graph("forked", first >> [left, right] >> meet),
+    "cyclic": fb.graph("cyclic", first >> count >> fb.branch(lambda s: s.n < 3, {True: count, False: third})),
+    "waiting": fb.graph("waiting", first >> fb.wait("go", name="gate") >> second >> fb.sleep(0.4, name="nap") >> third),
+}
+
+PATHS: dict[str, tuple[str, ...]] = {
+    "linear": ("first#1", "second#1", "third#1"),
+    "forked": ("first#1", "left#1", "meet#1", "right#1"),
+    "cyclic": ("count#1", "count#2", "count#3", "first#1", "third#1"),
+    "waiting": ("first#1", "gate#1", "nap#1", "second#1", "third#1"),
+}
+"""Every path that a finished run has, sorted."""
+
+PAUSES = frozenset({"gate#1", "nap#1"})
+"""Those of them that have no body, and so leave no mark."""
+
+SIGNALS = {"waiting": "go"}
+"""The signal that a flow waits for."""
+
+RESULTS: dict[str, list[str]] = {
+    "linear": ["first", "second", "third"],
+    "forked": ["left", "right"],
+    "cyclic": ["first", "third"],
+    "waiting": ["first", "second", "third"],
+}
+"""The ``trail`` in the state at the end."""

@@ -1,0 +1,196 @@
+"""A process is killed before, after and between every statement that the engine sends; nothing is done twice for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+from flows import PATHS, PAUSES, RESULTS  # noqa: E402  beside this file, and shared with the victims
+from wiretap import Wiretap  # noqa: E402
+
+ZYGOTES = 4
+"""Victims wait more than they work (a dead worker is probed twice, 300 ms apart)."""
+
+BY_THE_CLOCK = frozenset({"heartbeat", "orphans", "members", "announce"})
+"""Statements that come when their time comes; the last case is slow enough to meet them all."""
+
+
+class Zygote:
+    """A process that forks victims."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "zygote.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def zygotes() -> Iterator[list[Zygote]]:
+    zygotes = [Zygote() for _ in range(ZYGOTES)]
+    yield zygotes
+    for zygote in zygotes:
+        zygote.close()
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is killed, and how often before."""
+
+    flow: str
+    before: str = ""
+    """A point at which a first process is killed, so that it is the resuming one that is killed at every point."""
+    pace: float = 0.0
+    """Seconds that a step takes, for statements that go by the clock."""
+    lease: float = 60.0
+    suspend: bool = False
+    """Every process folds the run anew after each of its steps (--always-suspend)."""
+
+
+def killed_and_resumed(zygote: Zygote, url: str, case: Case, kill_at: str, marks: Path) -> dict[str, Any]:
+    """Kill a process at one point, let the next one go on; what happened, and the marks of all bodies."""
+    request = {"url": url, "flow": case.flow, "key": kill_at, "marks": str(marks), "lease": case.lease}
+    request["suspend"] = case.suspend
+    request["key"] = marks.name
+    if case.before:
+        assert zygote.ask({**request, "kill_at": case.before})["killed"], f"nothing was killed at {case.before}"
+    killed = zygote.ask({**request, "kill_at": kill_at, "pace": case.pace})
+    last = zygote.ask({**request, "kill_at": ""})
+    return {"kill_at": kill_at, "key": marks.name, "killed": killed, "last": last,
+            "marks": Counter(marks.read_text().split())}  # fmt: skip
+
+
+def occurrences(points: list[str]) -> list[str]:
+    """Each point with its number among those of its name: which statement comes after which is not always the same,
+    so a count of all of them would not name the same point twice."""
+    seen: Counter[str] = Counter()
+    named = []
+    for point in points:
+        seen[point] += 1
+        named.append(f"{point}:{seen[point]}")
+    return named
+
+
+async def journal_of(url: str, flow: str, key: str) -> tuple[str, list[str]]:
+    """(status, finished paths sorted) from the database itself."""
+    connection = await asyncpg.connect(url)
+    try:
+        run_id, status = await connection.fetchrow(
+            "SELECT id, status FROM flowbook.run WHERE flow = $1 AND key = $2", flow, key
+        )
+        rows = await connection.fetch(
+            "SELECT path FROM flowbook.journal WHERE run_id = $1 AND kind = 'finished' ORDER BY path", run_id
+        )
+        return status, [r["path"] for r in rows]
+    finally:
+        await connection.close()
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("linear"),
+        Case("forked"),
+        Case("cyclic"),
+        Case("waiting"),
+        Case("linear", before="append one:replied:1"),
+        Case("linear", before="append one:replied:1", pace=1.2, lease=2.0),
+    ],
+    ids=["linear", "forked", "cyclic", "waiting", "the resuming one", "by the clock"],
+)
+def test_a_kill_at_any_point_of_the_wire_leaves_one_result_per_path(
+    case: Case, fresh_database: str, zygotes: list[Zygote], tmp_path: Path, always_suspend: bool
+) -> None:
+    """Before the send, after the send and after the reply of every statement: the run ends, each path has one result,
+    and a body runs at most once more than the kills explain."""
+    flow, case = case.flow, replace(case, suspend=always_suspend)
+    rehearsal = {"url": fresh_database, "flow": flow, "marks": str(tmp_path / "rehearsal"), "lease": case.lease}
+    rehearsal["suspend"] = always_suspend
+    zygotes[0].ask({**rehearsal, "kill_at": "", "key": "migrate"})  # the first one also makes the schema
+    if case.before:
+        zygotes[0].ask({**rehearsal, "kill_at": case.before, "key": "rehearsal"})
+    points = zygotes[0].ask({**rehearsal, "kill_at": "", "key": "rehearsal", "pace": case.pace})["points"]
+    sent = list(dict.fromkeys(p.removesuffix(":sent") for p in points if p.endswith(":sent")))
+    targets = occurrences(points)
+    if case.pace:
+        targets = [t for t in targets if t.endswith(":1")]
+    print(f"\n{flow}: {len(targets)} points at {len(sent)} statements: {', '.join(sent)}")
+
+    with ThreadPoolExecutor(ZYGOTES) as pool:
+        lanes = [pool.submit(lambda lane: [
+            killed_and_resumed(zygotes[lane], fresh_database, case, target, tmp_path / target.replace(":", "-"))
+            for target in targets[lane::ZYGOTES]
+        ], lane) for lane in range(ZYGOTES)]  # fmt: skip
+        outcomes = [o for lane in lanes for o in lane.result()]
+
+    kills, killed_at = 2 if case.before else 1, set()
+    for outcome in outcomes:
+        where, marks = f"killed at {outcome['kill_at']}", outcome["marks"]
+        if outcome["killed"]["killed"]:
+            killed_at.add(outcome["killed"]["points"][-1])
+        assert outcome["last"]["exit"] == 0, f"{where}: the last process did not end well"
+        assert outcome["last"]["results"] == [RESULTS[flow]], where
+        status, paths = asyncio.run(journal_of(fresh_database, flow, outcome["key"]))
+        assert (status, tuple(paths)) == ("completed", PATHS[flow]), where
+        assert set(marks) == set(PATHS[flow]) - PAUSES, where
+        assert max(marks.values()) <= 1 + kills, f"{where}: {marks}"
+        at_once = 2 if flow == "forked" else 1
+        assert sum(marks.values()) <= len(PATHS[flow]) + kills * at_once, f"{where}: {marks}"
+    missed = {f"{name}:{phase}" for name in sent for phase in ("before", "sent", "replied")} - killed_at
+    if not case.pace:
+        missed = {m for m in missed if m.partition(":")[0] not in BY_THE_CLOCK}
+    for point in sorted(missed):  # beside others, somebody else may have buried the dead first: now alone
+        for number in range(5):
+            marks = tmp_path / f"{point.replace(':', '-')}-again-{number}"
+            outcome = killed_and_resumed(zygotes[0], fresh_database, case, f"{point}:1", marks)
+            assert outcome["last"]["results"] == [RESULTS[flow]], f"killed at {point}"
+            if outcome["killed"]["killed"]:
+                missed.discard(point)
+                break
+    assert not missed, f"no process was killed at {sorted(missed)}"
+
+
+def test_no_statement_goes_past_the_tap(fresh_database: str, zygotes: list[Zygote], tmp_path: Path) -> None:
+    """A proxy that reads the protocol counts as many statements as the driver's hook has heard of."""
+    request = {"flow": "forked", "marks": str(tmp_path / "marks"), "kill_at": ""}
+    zygotes[0].ask({**request, "url": fresh_database, "key": "migrate"})
+
+    async def tapped() -> tuple[list[str], dict[str, Any]]:
+        async with Wiretap(fresh_database) as wire:
+            answer = await asyncio.to_thread(zygotes[0].ask, {**request, "url": wire.url, "key": "tapped"})
+            return wire.asked, answer
+
+    asked, answer = asyncio.run(tapped())
+    assert answer["exit"] == 0
+    # asyncpg asks the catalogue by itself what an array of uuid is; that reads, and is not the engine's.
+    engines = [sql for sql in asked if "typeinfo_tree" not in sql and "current_setting('jit')" not in sql]
+    assert len(engines) == sum(p.endswith(":sent") for p in answer["points"]), engines
+    assert len(engines) > 15

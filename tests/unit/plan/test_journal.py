@@ -1,0 +1,124 @@
+"""Journal rows: every event comes back from its bytes as it was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowbook.errors import Undecodable, Unencodable
+from flowbook.plan.events import (
+    AttemptFailed,
+    CancelRequested,
+    Event,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunRetried,
+    SignalRefused,
+    StepFinished,
+    StepStarted,
+    WaitBegan,
+)
+from flowbook.plan.journal import OUTCOMES, Entry, Kind, from_entry, to_entry
+from flowbook.plan.paths import node_of
+from flowbook.plan.records import Failure
+from flowbook.plan.sealed import Absent, Sealed
+
+paths = st.sampled_from(["a#1", "fit#12", "fit#2"])
+attempts = st.integers(1, 9)
+failures = st.builds(Failure, *[st.text()] * 4)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3) | st.tuples(inner, inner),
+    max_leaves=8,
+)
+moments = st.datetimes(timezones=st.just(UTC))
+
+
+@st.composite
+def finished(draw: st.DrawFn) -> StepFinished:
+    """The three ways in which a result goes into the state."""
+    path, attempt, route = draw(paths), draw(attempts), draw(st.none() | st.integers(0, 9))
+    seconds = round(draw(st.floats(0, 1e6)), 3)
+    way = draw(st.sampled_from(["update", "value", "nowhere"]))
+    if way == "update":
+        update = draw(st.dictionaries(st.text(), plain, max_size=4))
+        return StepFinished(path, attempt, update, update, route, seconds)
+    result = draw(plain)
+    return StepFinished(path, attempt, result, {node_of(path): result} if way == "value" else {}, route, seconds)
+
+
+events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(StepStarted, paths, attempts),
+    finished(),
+    st.builds(AttemptFailed, paths, attempts, failures, st.booleans(), st.booleans(), st.none() | moments),
+    st.builds(CancelRequested, st.text(), st.integers(0, 9)),
+    st.builds(RunRetried, st.text(), st.integers(0, 9)),
+    st.just(RunCompleted()),
+    st.builds(RunFailed, paths, failures),
+    st.builds(RunCancelled, st.text()),
+)
+
+
+@given(events)
+def test_an_event_comes_back_from_its_row(event: Event) -> None:
+    """Nothing of it is lost, also not the difference between an update and a dict that is one value."""
+    again = from_entry(to_entry(event))
+    assert again == event
+    if isinstance(event, StepFinished) and isinstance(again, StepFinished):
+        assert (again.update is again.result) or event.update is not event.result
+
+
+@given(finished())
+def test_an_update_is_stored_once(event: StepFinished) -> None:
+    """Result and update are one object, in memory and in the row: a value is not paid for twice."""
+    big = "x" * 10_000
+    stored = to_entry(replace(event, result=big, update={"fit": big})).payload
+    assert len(stored) < 11_000
+
+
+def test_each_event_has_a_kind_of_its_own_and_one_is_an_outcome() -> None:
+    """The unique index on outcomes holds one result per path, and as many attempts as there are."""
+    examples: list[Event] = [
+        StepStarted("a#1", 1),
+        StepFinished("a#1", 1, None, {}, None),
+        AttemptFailed("a#1", 1, Failure("", "", ""), False, False, None),
+        WaitBegan("a#1", ("go",), None),
+        SignalRefused("a#1", "go", 1, Failure("", "", "")),
+        CancelRequested("me"),
+        RunRetried("me"),
+        RunCompleted(),
+        RunFailed("a#1", Failure("", "", "")),
+        RunCancelled("me"),
+    ]
+    kinds = [to_entry(e).kind for e in examples]
+    assert set(kinds) == set(Kind)
+    assert len(kinds) == len(set(kinds))
+    assert {Kind.FINISHED} == OUTCOMES
+
+
+@pytest.mark.parametrize("value", [Sealed(b"bytes", "Model"), Absent("fit#1", None, "Model")], ids=["sealed", "absent"])
+def test_placeholders_are_part_of_the_vocabulary(value: Any) -> None:
+    """They come back as themselves, without the code of what they stand for."""
+    event = StepFinished("fit#1", 1, value, {"fit": value}, None)
+    assert from_entry(to_entry(event)) == event
+
+
+def test_what_the_codec_refuses_never_becomes_a_row() -> None:
+    """The error comes before anything is written."""
+    with pytest.raises(Unencodable):
+        to_entry(StepFinished("a#1", 1, object(), {"a": object()}, None))
+
+
+@pytest.mark.parametrize("kind", [k for k in Kind if k not in (Kind.STARTED, Kind.COMPLETED)])
+def test_a_damaged_row_says_which(kind: Kind) -> None:
+    """A row whose payload is not what its kind says is damaged, and its number is told."""
+    from flowbook.codec import encode
+
+    with pytest.raises(Undecodable, match="row 7"):
+        from_entry(Entry(kind, "a#1", 1, encode({"z": 1}), seq=7, at=datetime.now(UTC)))
