@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import queue
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -78,15 +79,17 @@ class Kernel:
     """A kernel, and a page that asks it."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self.manager = KernelManager(kernel_name="python3", transport="ipc")
+        # Sockets in a folder of its own: by default they are named alike in the working directory, and the kernels
+        # of two test workers take each other's (and a socket's path has room for 107 bytes, too few for tmp_path).
+        self.sockets = tempfile.TemporaryDirectory(prefix="fb-")
+        self.manager = KernelManager(kernel_name="python3", transport="ipc", ip=f"{self.sockets.name}/k")
         self.manager.start_kernel(env=dict(env))
         self.client = self.manager.client()
         self.client.start_channels()
         try:
             self.client.wait_for_ready(timeout=120)
         except BaseException:  # whoever made half of it takes it down, or other tests hear of its sockets
-            self.client.stop_channels()
-            self.manager.shutdown_kernel(now=True)
+            self.close()
             raise
 
     def __call__(self, code: str, *, after: float = 0.0, interrupt: float | None = None) -> Reply:
@@ -139,6 +142,7 @@ class Kernel:
         if self.manager.has_kernel:
             self.manager.shutdown_kernel(now=True)
         self.manager.cleanup_resources()
+        self.sockets.cleanup()
 
 
 @pytest.fixture
