@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from flowbook.graph.pause import sleep as sleep
     from flowbook.graph.pause import wait as wait
     from flowbook.graph.pause import wait_any as wait_any
+    from flowbook.graph.resource import Resource as Resource
+    from flowbook.graph.resource import resource as resource
     from flowbook.graph.step import Backoff as Backoff
     from flowbook.graph.step import Step as Step
     from flowbook.graph.step import step as step
@@ -41,6 +43,7 @@ _PLACES = {
     "FlowbookError": ("errors", "FlowbookError"),
     "Graph": ("graph.flow", "Graph"),
     "Pause": ("graph.pause", "Pause"),
+    "Resource": ("graph.resource", "Resource"),
     "Run": ("handle", "Run"),
     "START": ("graph.expression", "START_NODE"),
     "Status": ("plan.records", "Status"),
@@ -48,6 +51,7 @@ _PLACES = {
     "branch": ("graph.expression", "branch"),
     "connect": ("connecting", "connect"),
     "graph": ("graph.flow", "graph"),
+    "resource": ("graph.resource", "resource"),
     "sleep": ("graph.pause", "sleep"),
     "step": ("graph.step", "step"),
     "value": ("graph.step", "value"),
@@ -65,12 +69,14 @@ __all__ = [
     "FlowbookError",
     "Graph",
     "Pause",
+    "Resource",
     "Run",
     "Status",
     "Step",
     "branch",
     "connect",
     "graph",
+    "resource",
     "sleep",
     "step",
     "value",

@@ -11,7 +11,8 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── TopologyError           FB201
     │   ├── StateError              FB202
     │   ├── BindingError            FB203
-    │   └── NotPortable             FB204
+    │   ├── NotPortable             FB204
+    │   └── WrongLoop               FB205
     ├── RunError                FB3xx  a run that did not end well, or a request a run cannot serve
     │   ├── StepFailed              FB301
     │   ├── StepTimeout             FB302
@@ -132,6 +133,12 @@ class NotPortable(DeclarationError):
         super().__init__(f"flow {flow!r} is not portable:\n{lines}")
         self.flow = flow
         self.reasons = reasons
+
+
+class WrongLoop(DeclarationError):
+    """A step used a client or a lock that belongs to another event loop; the text says how to give it its own."""
+
+    code = "FB205"
 
 
 class RunError(FlowbookError):

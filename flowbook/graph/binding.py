@@ -3,7 +3,8 @@
 Owns: filling parameters by name, and the read-only view that routers get. Refuses: calling the step.
 
 A parameter named ``ctx`` (or annotated ``Context``) gets the context, ``state`` all of the state; any other name gets
-the state key of that name, else the whole last result of the step of that name, else its default.
+the state key of that name, else the whole last result of the step of that name, else the resource of that name, else
+its default.
 """
 
 from __future__ import annotations
@@ -81,7 +82,25 @@ def slots(step: Step) -> Slots:
     return cached
 
 
-def bind(step: Step, values: Mapping[str, Any], results: Mapping[str, Any], ctx: Any) -> dict[str, Any]:
+def left_open(step: Step, values: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
+    """The parameters that neither the state nor a result fills: what a resource may fill."""
+    return [
+        name
+        for name, for_context, _ in slots(step).parameters
+        if not for_context and name not in values and name != "state" and name not in results
+    ]
+
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def bind(
+    step: Step,
+    values: Mapping[str, Any],
+    results: Mapping[str, Any],
+    ctx: Any,
+    resources: Mapping[str, Any] = _NOTHING,
+) -> dict[str, Any]:
     """Parameter name -> value, not copied. Raises `BindingError` for a parameter that nothing fills."""
     bound: dict[str, Any] = {}
     for name, for_context, has_default in slots(step).parameters:
@@ -93,11 +112,13 @@ def bind(step: Step, values: Mapping[str, Any], results: Mapping[str, Any], ctx:
             bound[name] = dict(values)
         elif name in results:
             bound[name] = results[name]
+        elif name in resources:
+            bound[name] = resources[name]
         elif not has_default:
             raise BindingError(
                 f"step {step.name!r} wants {name!r}, and nothing fills it: the state has "
                 f"{_names(values)}, finished steps are {_names(results)}. Pass it as input, return it from an earlier "
-                f"step, or give it a default"
+                f"step, make it an @resource, or give it a default"
             )
     return bound
 

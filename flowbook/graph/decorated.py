@@ -15,6 +15,7 @@ import types
 from typing import Any
 
 from flowbook.graph.locate import Definition, Nowhere, namespace_of, place_of
+from flowbook.graph.resource import Resource, resource
 from flowbook.graph.step import Step, step
 
 
@@ -44,7 +45,12 @@ def decorators_of(thing: Any, inner: types.FunctionType | type, node: Definition
     if inner is thing:
         if as_step and not hasattr(thing, "__wrapped__") and not vars(thing):
             return 0  # they returned the function as it was
-        if kept and not isinstance(named, Step) and hasattr(named, "__wrapped__") and inspect.unwrap(named) is thing:
+        if (
+            kept
+            and not isinstance(named, Step | Resource)
+            and hasattr(named, "__wrapped__")
+            and inspect.unwrap(named) is thing
+        ):
             raise Nowhere("it was taken from below its decorators: define it by itself")
     elif _layers(thing) > kept and named is not thing:
         raise Nowhere("it was wrapped after its definition: write that as a decorator")
@@ -56,10 +62,21 @@ def _below_step(node: Definition, space: dict[str, Any]) -> int:
     for decorator in reversed(getattr(node, "decorator_list", [])):
         root: ast.expr = decorator.func if isinstance(decorator, ast.Call) else decorator
         last = root.attr if isinstance(root, ast.Attribute) else getattr(root, "id", "")
-        if last == "step" or (isinstance(root, ast.Name) and space.get(root.id) is step):
+        if last == "step" or (isinstance(root, ast.Name) and space.get(root.id) is step) or _is_resource(root, space):
             break
         kept += 1
     return kept
+
+
+def _is_resource(root: ast.expr, space: dict[str, Any]) -> bool:
+    """Is it ours? Others have decorators of that name; in a flow cell ours needs no import."""
+    match root:
+        case ast.Name(id=name):
+            return space.get(name, resource if name == "resource" else None) is resource
+        case ast.Attribute(value=ast.Name(id=module), attr=attribute):
+            return getattr(space.get(module), attribute, None) is resource
+        case _:
+            return False
 
 
 def _layers(thing: Any) -> int:

@@ -7,7 +7,7 @@ whatever app is current, `launch.py`) and drawing it (`show/`).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from flowbook.graph.checks import check
 from flowbook.graph.expression import END_NODE, START_NODE, Case, Fragment, Routing, Unknown, fragment
 from flowbook.graph.names import END, NAME, START
 from flowbook.graph.pause import Pause, Signal
+from flowbook.graph.resource import Resource, collected
 from flowbook.graph.state import StateSchema, schema_of
 from flowbook.graph.step import Step
 
@@ -62,6 +63,8 @@ class Graph:
     """Data names that belong to the definition, with their values."""
     pickled: bool = False
     """True: the definition also holds a signed pickle of everything, for what source cannot rebuild."""
+    resources: Mapping[str, Resource] = field(default_factory=dict)
+    """Name of a parameter -> the resource that fills it where the state has no such key."""
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -124,9 +127,11 @@ def graph(
     version: str | None = None,
     freeze: Mapping[str, Any] | None = None,
     pickled: bool = False,
+    resources: Sequence[Resource] = (),
 ) -> Graph:
     """A graph from one or several topology expressions: ``fb.graph("etl", load >> [a, b] >> report)``.
 
+    ``resources``: those that are not found by their name where the steps were written.
     Raises `TopologyError` with every mistake, `StateError` for an unusable state schema.
     """
     if not NAME.match(name):
@@ -134,7 +139,7 @@ def graph(
             f"{name!r} cannot be a flow's name: letters, digits and _ only, not starting with a digit"
         )
     return _Builder(name, [fragment(t) for t in (topology, *more)]).build(
-        schema_of(state), version, freeze or {}, pickled
+        schema_of(state), version, freeze or {}, pickled, resources
     )
 
 
@@ -154,7 +159,14 @@ class _Builder:
         for thing in self._mentioned(fragments):
             self._enter(thing)
 
-    def build(self, schema: StateSchema | None, version: str | None, freeze: Mapping[str, Any], pickled: bool) -> Graph:
+    def build(
+        self,
+        schema: StateSchema | None,
+        version: str | None,
+        freeze: Mapping[str, Any],
+        pickled: bool,
+        given: Sequence[Resource],
+    ) -> Graph:
         ways = {name: self._ways(step) for name, step in self.steps.items()}
         entry = self._entry()
         if not self.steps and not self.problems:
@@ -165,6 +177,9 @@ class _Builder:
             self.problems += report.problems
             joins = report.joins
         self._check_keys(schema)
+        functions = [(s.fn, s.signature.parameters) for s in self.steps.values() if isinstance(s, Step)]
+        resources, found = collected(functions, given)
+        self.problems += found
         if self.problems:
             raise TopologyError(self.name, tuple(dict.fromkeys(self.problems)))
         nodes = {}
@@ -175,7 +190,7 @@ class _Builder:
                 if routing
                 else Node(step, ways[name])
             )
-        return Graph(self.name, nodes, entry, joins, schema, version, freeze, pickled)
+        return Graph(self.name, nodes, entry, joins, schema, version, freeze, pickled, resources)
 
     def _mentioned(self, fragments: list[Fragment]) -> Iterable[Any]:
         for f in fragments:

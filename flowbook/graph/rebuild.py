@@ -36,6 +36,7 @@ from flowbook.graph.free import FACTORY, module_for
 from flowbook.graph.locate import ORIGINS, Definition, Origin, methods, parse
 from flowbook.graph.pause import Pause, Signal
 from flowbook.graph.portable import obstacles
+from flowbook.graph.resource import Resource, resource
 from flowbook.graph.sign import verify
 from flowbook.graph.source import FORMAT, Described, describe, take_as
 from flowbook.graph.state import schema_of
@@ -115,6 +116,7 @@ class _Workshop:
         self.scopes: list[Mapping[str, Any]] = list(d.sources["scopes"])
         self._made: dict[str, Any] = {}
         self._steps: dict[bytes, Step] = {}
+        self._resources: dict[Any, Resource] = {}
         self._constants: dict[str, Any] = {}
         self._begun: set[str] = set()
         self._nodes: dict[str, Definition] = {}
@@ -137,7 +139,10 @@ class _Workshop:
         nodes = {n["name"]: self._node(n) for n in spec["nodes"]}
         joins = {(node, way): join for node, way, join in spec["joins"]}
         freeze = {n: self._constant(key) for n, key in self.d.sources["frozen"].items()}
-        return Graph(spec["name"], nodes, tuple(spec["entry"]), joins, schema, spec["version"], freeze)
+        resources = {n: self._resource(self._made[key]) for n, key in spec.get("resources", {}).items()}
+        return Graph(
+            spec["name"], nodes, tuple(spec["entry"]), joins, schema, spec["version"], freeze, resources=resources
+        )
 
     def discard(self) -> None:
         """Leave nothing of a failed rebuilding behind."""
@@ -277,6 +282,12 @@ class _Workshop:
         if identity not in self._steps:
             self._steps[identity] = Step(self._made[key], name, policy_from(options, self.d.flow))
         return self._steps[identity]
+
+    def _resource(self, made: Any) -> Resource:
+        """The resource that a definition makes; one that was imported is one already. The same one for all names."""
+        if isinstance(made, Resource):
+            return made
+        return self._resources.setdefault(made, resource(made))
 
     def _constant(self, key: str) -> Any:
         if key not in self._constants:

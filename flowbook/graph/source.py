@@ -43,6 +43,7 @@ from flowbook.graph.flow import Graph
 from flowbook.graph.free import importable, imports, installed, is_plain, names_of, reference
 from flowbook.graph.locate import FUTURE, Definition, Nowhere, inner_codes, methods, namespace_of, place_of, shown_file
 from flowbook.graph.pause import Pause
+from flowbook.graph.resource import Resource
 from flowbook.graph.step import Step
 
 __all__ = ["FORMAT", "Described", "changes", "describe", "take_as"]
@@ -102,6 +103,8 @@ class _Collector:
             "joins": [[node, way, join] for (node, way), join in self.graph.joins.items()],
             "state": self._state(),
         }
+        if self.graph.resources:
+            spec["resources"] = {name: self._resource(r) for name, r in sorted(self.graph.resources.items())}
         sources = {
             "format": FORMAT,
             "callables": self.callables,
@@ -148,6 +151,12 @@ class _Collector:
             "seconds": pause.seconds,
             "into": pause.into,
         }
+
+    def _resource(self, resource: Resource) -> str:
+        found = reference(resource)
+        if found is not None and self._by_reference(found[0]):
+            return self.callable(resource, resource.name)
+        return self.callable(resource.fn, resource.name, as_step=True)
 
     def _label(self, node: str, label: Any) -> str | None:
         if not is_plain(label) and isinstance(type(label), type) and not installed(type(label).__module__):
@@ -254,6 +263,8 @@ class _Collector:
         if isinstance(value, Step):
             key = self.callable(value.fn, name, as_step=True)
             return ["step", key, value.name, policy_json(value.policy)]
+        if isinstance(value, Resource) and reference(value) is None:
+            return ["callable", self._resource(value)]
         if is_plain(value):
             return ["constant", self._constant(name, value, reader)]
         statements = imports(name, value, node)
@@ -364,6 +375,7 @@ class _Collector:
                 "entry": spec["entry"],
                 "joins": spec["joins"],
                 "state": spec["state"] and {k: spec["state"][k] for k in ("class",)},
+                **({"resources": spec["resources"]} if "resources" in spec else {}),
                 "callables": {key: self._identity(key, entry) for key, entry in self.callables.items()},
             }
         )

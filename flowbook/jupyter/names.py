@@ -16,6 +16,7 @@ from typing import Any
 
 from flowbook.graph.expression import END_NODE, START_NODE, Composable, Fragment, Unknown, branch
 from flowbook.graph.pause import Pause, sleep, wait, wait_any
+from flowbook.graph.resource import resource
 from flowbook.graph.step import Backoff, Step, step, value, when
 from flowbook.jupyter.parse import known
 
@@ -24,7 +25,7 @@ HOOK = "__flowbook__"
 
 WORDS: dict[str, Any] = {
     "step": step, "START": START_NODE, "END": END_NODE, "branch": branch, "value": value, "Backoff": Backoff,
-    "when": when, "wait": wait, "wait_any": wait_any, "sleep": sleep,
+    "resource": resource, "when": when, "wait": wait, "wait_any": wait_any, "sleep": sleep,
 }  # fmt: skip
 
 

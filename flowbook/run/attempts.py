@@ -10,13 +10,14 @@ import asyncio
 import functools
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flowbook.errors import BindingError, StepFailed, StepTimeout
-from flowbook.graph.binding import StateView, bind, call, slots
+from flowbook.graph.binding import StateView, bind, call, left_open, slots
 from flowbook.graph.flow import Graph, Node
+from flowbook.graph.resource import found_for
 from flowbook.graph.results import interpret
 from flowbook.graph.state import merge
 from flowbook.graph.step import Step
@@ -26,6 +27,8 @@ from flowbook.plan.journal import Entry, to_entry
 from flowbook.plan.records import View
 from flowbook.ports import Executor
 from flowbook.run.context import Context
+from flowbook.run.loops import explained
+from flowbook.run.resources import Resources
 from flowbook.run.values import Copies, Recompute, carried, has_placeholders, opened
 
 ATOMS = frozenset({int, str, float, bool, bytes, type(None)})
@@ -58,6 +61,7 @@ class Bench:
     """(path, key) -> a live value that is not in the journal."""
     context: Callable[[StartStep, View], Context]
     recompute: Recompute
+    resources: Resources
 
 
 async def attempt(bench: Bench, command: StartStep, view: View) -> Outcome:
@@ -80,20 +84,22 @@ async def attempt(bench: Bench, command: StartStep, view: View) -> Outcome:
     except asyncio.CancelledError:
         raise
     except BaseException as error:
-        return Outcome(command, error=error)
+        return Outcome(command, error=explained(error, step.name))
 
 
 async def body(bench: Bench, step: Step, command: StartStep, view: View) -> Any:
     """Run a step's function with copies of what it asks for; returns what it returned."""
     ctx = bench.context(command, view) if slots(step).context else None
-    bound = bind(step, view.values, view.results, ctx)
+    open_ = left_open(step, view.values, view.results)
+    given = await _given(bench, step, open_) if open_ else {}
+    bound = bind(step, view.values, view.results, ctx, given)
     for name, value in bound.items():
-        if type(value) in ATOMS or (ctx is not None and value is ctx):
+        if type(value) in ATOMS or (ctx is not None and value is ctx) or name in given:
             continue
         bound[name] = await opened(value, bench.key, bench.recompute)
     limit = step.policy.timeout
     if step.policy.executor == "process":
-        work: Awaitable[Any] = bench.processes.run(functools.partial(call, step, _without_context(step, bound)))
+        work: Awaitable[Any] = bench.processes.run(functools.partial(call, step, _sendable(step, bound, given)))
         return await _limited(work, step, limit)
     if step.is_async:
         return await _limited(call(step, bound), step, limit)
@@ -175,7 +181,22 @@ async def way_on(bench: Bench, node: Node, view: View, update: Mapping[str, Any]
     return route
 
 
-def _without_context(step: Step, bound: dict[str, Any]) -> dict[str, Any]:
+async def _given(bench: Bench, step: Step, names: Sequence[str]) -> dict[str, Any]:
+    """The resources among what a step asks for; making one counts against the step's time limit."""
+    found = {n: r for n in names if (r := bench.graph.resources.get(n) or found_for(step.fn, n)) is not None}
+    return {
+        name: await _limited(
+            bench.resources.get(wanted, bench.graph.resources, bench.threads), step, step.policy.timeout
+        )
+        for name, wanted in found.items()
+    }
+
+
+def _sendable(step: Step, bound: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    for name in given:
+        raise BindingError(
+            f'step {step.name!r} has executor="process" and asks for the resource {name!r}, which stays in this process'
+        )
     if slots(step).context:
         raise BindingError(f'step {step.name!r} has executor="process" and asks for ctx, which stays in this process')
     return bound

@@ -117,7 +117,14 @@ class Runner:
         self._errors: dict[str, BaseException] = {}
         self._kept: dict[tuple[str, str | None], Any] = {}
         self._bench = Bench(
-            graph, tools.threads, tools.processes, tools.key, self._kept, self._context, self._recompute
+            graph,
+            tools.threads,
+            tools.processes,
+            tools.key,
+            self._kept,
+            self._context,
+            self._recompute,
+            tools.resources,
         )
         self._pauses = Pauses(self._bench)
         self._run: Run

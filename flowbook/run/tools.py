@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from flowbook.clock import Clock
 from flowbook.ports import Executor, Sink, Store
 from flowbook.run.latch import Ticker
+from flowbook.run.resources import Resources
 from flowbook.run.ward import Ward
 
 
@@ -29,6 +30,8 @@ class Tools:
     namespace: str = "default"
     ticker: Ticker = field(default_factory=Ticker)
     ward: Ward = field(default_factory=Ward)
+    resources: Resources = field(default_factory=Resources)
+    """What steps have asked for; closed with the app."""
     always_suspend: bool = False
     """Drop the record after every step and fold it anew from the store: slow, and must change nothing."""
     roll: Callable[[], float] = field(default=random.random)
