@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from flowbook.graph.expression import END_NODE as END
 from flowbook.graph.expression import branch
 from flowbook.graph.flow import Graph, graph
+from flowbook.graph.pause import Pause, sleep
 from flowbook.graph.step import Step, step
 
 
@@ -47,6 +48,9 @@ class Building:
 
         return step(name=name, retries=2, backoff=(0,))(body)
 
+    def nap(self) -> Pause:
+        return sleep(0.001, name=f"nap{next(self._numbers)}")
+
     def modulo(self, it: Step, n: int) -> Callable[[Any], int]:
         """A router: how often a step has been visited, modulo n."""
         return lambda s: int(s.visits[it.name]) % n
@@ -62,29 +66,35 @@ def never(_: Any) -> bool:
 
 
 Block = tuple[Any, ...]
-"""("step",) | ("seq", block...) | ("fork", (block, how)...) | ("choice", block...) | ("loop", times, block);
+"""("step",) | ("nap",) | ("seq", block...) | ("fork", (block, how)...) | ("choice", block...) | ("loop", times, block);
 how is "join", "end" (the branch always ends before the join) or "maybe" (it ends at every second visit)."""
 
-blocks: st.SearchStrategy[Block] = st.recursive(
-    st.just(("step",)),
-    lambda inner: st.one_of(
-        st.tuples(st.just("seq"), inner, inner),
-        st.lists(st.tuples(inner, st.sampled_from(["join", "join", "maybe", "end"])), min_size=2, max_size=3).map(
-            lambda members: ("fork", *members)
+
+def blocks_of(*leaves: str) -> st.SearchStrategy[Block]:
+    """Blocks whose smallest parts are these."""
+    return st.recursive(
+        st.sampled_from([(leaf,) for leaf in leaves]),
+        lambda inner: st.one_of(
+            st.tuples(st.just("seq"), inner, inner),
+            st.lists(st.tuples(inner, st.sampled_from(["join", "join", "maybe", "end"])), min_size=2, max_size=3).map(
+                lambda members: ("fork", *members)
+            ),
+            st.lists(inner, min_size=1, max_size=3).map(lambda cases: ("choice", *cases)),
+            st.tuples(st.just("loop"), st.integers(1, 3), inner),
         ),
-        st.lists(inner, min_size=1, max_size=3).map(lambda cases: ("choice", *cases)),
-        st.tuples(st.just("loop"), st.integers(1, 3), inner),
-    ),
-    max_leaves=8,
-)
+        max_leaves=8,
+    )
 
 
-def build(block: Block, it: Building) -> tuple[Step, Step]:
+def build(block: Block, it: Building) -> tuple[Step | Pause, Step | Pause]:
     """(entry, exit) of a block; its edges go to ``it.parts``."""
     match block:
         case ("step",):
             one = it.step("s")
             return one, one
+        case ("nap",):
+            pause = it.nap()
+            return pause, pause
         case ("seq", first, second):
             (a, b), (c, d) = build(first, it), build(second, it)
             it.parts.append(b >> c)
@@ -129,4 +139,4 @@ def flow(block: Block) -> Graph:
     return graph("drawn", first >> entry, *it.parts, last >> END, state=Log)
 
 
-flows: st.SearchStrategy[Graph] = blocks.map(flow)
+flows: st.SearchStrategy[Graph] = blocks_of("step").map(flow)
