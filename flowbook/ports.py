@@ -17,6 +17,7 @@ from uuid import UUID
 
 from flowbook.plan.journal import Entry
 from flowbook.plan.records import Status
+from flowbook.quick import quick
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Definition:
     """Counted from 1 per (namespace, flow) by the store; 0: not stored yet."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class NewRun:
     """A run that is to be started."""
@@ -61,6 +63,7 @@ class NewRun:
     """True: the caller's worker owns it from the start (epoch 1). False: anyone who knows the code may claim it."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RunRow:
     """A run as the store's row has it: all that is known without reading its journal."""
@@ -97,6 +100,7 @@ class RunRow:
     ended_at: datetime | None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Started:
     """Answer to a start."""
@@ -116,6 +120,7 @@ class Snapshot:
     payload: bytes
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Ack:
     """Answer to an append."""
@@ -129,6 +134,7 @@ class Ack:
     """The database's time of the append."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """How an owner lets go of a run: ends it, parks it, or hands it back."""

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flowbook.plan.records import Failure, Letter
+from flowbook.quick import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class StartStep:
     """Have an attempt of ``path`` running (nothing to do if one already is)."""

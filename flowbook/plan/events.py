@@ -11,8 +11,10 @@ from datetime import datetime
 from typing import Any
 
 from flowbook.plan.records import Failure
+from flowbook.quick import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class StepStarted:
     """An attempt began. Advisory: it may be missing, and `decide` never reads it (docs/architecture.md, Storage 4)."""
@@ -22,6 +24,7 @@ class StepStarted:
     """From 1."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class StepFinished:
     """A path has its result. At most one of these exists per path."""

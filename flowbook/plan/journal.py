@@ -30,6 +30,7 @@ from flowbook.plan.events import (
 from flowbook.plan.paths import node_of
 from flowbook.plan.records import Failure
 from flowbook.plan.sealed import Absent, Sealed
+from flowbook.quick import quick
 
 PLACEHOLDERS = (Sealed, Absent)
 """Part of the journal's vocabulary: the codec decodes a class only if its module is loaded, so it is loaded here."""
@@ -59,6 +60,7 @@ _UPDATE, _VALUE, _NOWHERE, _SKIPPED, _PAUSE = range(5)
 whose row says by itself where."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One row of a journal."""

@@ -16,6 +16,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from flowbook.quick import quick
+
 ROOT = ""
 """Id of the token that a run begins with."""
 
@@ -50,6 +52,7 @@ class Phase(StrEnum):
     """It was routed to END."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class View:
     """The state as one token sees it."""
@@ -60,6 +63,7 @@ class View:
     """Step name -> the whole last result of that step, as far as this token's past goes."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Delta:
     """What one finished step changed."""
@@ -72,6 +76,7 @@ class Delta:
     """State key -> new value (before reducers)."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Token:
     """One place where the run goes on."""
@@ -119,6 +124,7 @@ class Failure:
     """flowbook's own error code, where it was one of ours."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """What has gone wrong at one path so far."""
@@ -159,6 +165,7 @@ class Waiting:
     """When its time is up, by the database's clock; None: never."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run, folded from its input and its journal."""

@@ -26,6 +26,7 @@ from flowbook.plan.events import StepFinished
 from flowbook.plan.journal import Entry, to_entry
 from flowbook.plan.records import View
 from flowbook.ports import Executor
+from flowbook.quick import quick
 from flowbook.run.context import Context
 from flowbook.run.loops import explained
 from flowbook.run.resources import Resources
@@ -37,6 +38,7 @@ GRACE = 5.0
 """Seconds that a thread gets after its time limit before the attempt is given up."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How an attempt ended: with an entry to be written, or with an error."""
@@ -48,6 +50,7 @@ class Outcome:
     """True: it was stopped because the run is being stopped, which is no failure."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What every attempt of one run is made with."""

@@ -18,8 +18,10 @@ from flowbook.plan.apply import begin, fold, lost_attempts
 from flowbook.plan.journal import Entry, from_entry
 from flowbook.plan.records import Phase, Run, Trouble, View
 from flowbook.ports import RunRow, Store
+from flowbook.quick import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A run as its new owner finds it."""

@@ -173,6 +173,8 @@ class Runner:
         finally:
             await self._stop_attempts()
             self.tools.ward.release(self)
+            # They hold methods of this runner: a circle, which would be left to the garbage collector.
+            del self._bench, self._pauses
 
     async def _begin(self) -> None:
         store, graph = self.tools.store, self.graph

@@ -13,6 +13,7 @@ from enum import Enum, auto
 from typing import Any
 from uuid import UUID
 
+from flowbook.quick import quick
 from flowbook.store import statements as sql
 from flowbook.store.driver import Connection, Record, Statement
 from flowbook.store.parcels import Parcel, Start
@@ -31,6 +32,7 @@ class Verdict(Enum):
     """A settlement met unread mail; nothing was written."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The database's word on one parcel."""
