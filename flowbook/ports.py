@@ -61,6 +61,12 @@ class NewRun:
     """JSON, searchable."""
     claim: bool = True
     """True: the caller's worker owns it from the start (epoch 1). False: anyone who knows the code may claim it."""
+    parent_id: UUID | None = None
+    """The run that starts it; its end is delivered there. None: it is nobody's child."""
+    root_id: UUID | None = None
+    """The first run of the line of parents; None with ``parent_id``."""
+    parent_path: str = ""
+    """Where in the parent it was started; the name of the delivery."""
 
 
 @quick
@@ -98,6 +104,12 @@ class RunRow:
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    parent_id: UUID | None = None
+    """The run that started it; None: nobody's child."""
+    root_id: UUID | None = None
+    """The first run of the line of parents; None with ``parent_id``."""
+    parent_path: str = ""
+    """Where in the parent it was started."""
 
 
 @quick
@@ -166,10 +178,21 @@ class Mail:
 
     id: int
     kind: str
-    """``cancel``, ``retry``, later ``signal``, ``child`` and ``approval``."""
+    """``cancel``, ``retry``, ``signal``; ``child`` and ``follow`` (`FOLLOW`); later ``approval``."""
     name: str
     payload: bytes
     at: datetime
+
+
+CHILD = "child"
+"""Kind of the delivery that tells of the end of a run, to its parent and to whoever follows it."""
+FOLLOW = "follow"
+"""Kind of the delivery that asks for such news: name is the sender's path, payload the 16 bytes of the sender's id."""
+
+
+def ended_child(payload: bytes) -> tuple[UUID, Status]:
+    """(id, status) in the payload of a `CHILD` delivery. Raises ValueError."""
+    return UUID(bytes=payload[:16]), Status(payload[16:].decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +204,8 @@ class RunQuery:
     status: Status | None = None
     limit: int = 50
     """At most 1,000; newest first."""
+    children: bool = False
+    """True: children too. False: only runs that nobody else has started, as people think of them."""
 
 
 class Store(Protocol):
@@ -230,7 +255,11 @@ class Store(Protocol):
         ...
 
     async def start(self, new: NewRun) -> Started:
-        """Insert a run, durably, unless its key is taken. Grouped with the starts and appends of other runs."""
+        """Insert a run, durably, unless its key is taken. Grouped with the starts and appends of other runs.
+
+        A run whose id is there already is left as it is, and the answer is its row: who derives ids from what they
+        stand for (`run/children.py`) may start as often as they like. Look at the row to see whose it is.
+        """
         ...
 
     async def claim(
@@ -276,7 +305,11 @@ class Store(Protocol):
         ...
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Let go of a run. False: there is unread mail, nothing was changed. Raises `Fenced`."""
+        """Let go of a run. False: there is unread mail, nothing was changed. Raises `Fenced`.
+
+        The end of a run that has a parent is delivered to it in the same transaction (`CHILD`), and so it is to
+        everybody whose `FOLLOW` is in its mailbox; those that are over, or gone, get nothing.
+        """
         ...
 
     async def send(self, run_id: UUID, kind: str, name: str, payload: bytes) -> RunRow:
@@ -305,6 +338,10 @@ class Store(Protocol):
 
     async def runs(self, query: RunQuery) -> Sequence[RunRow]:
         """Rows, newest first."""
+        ...
+
+    async def children(self, run_id: UUID) -> Sequence[RunRow]:
+        """Rows of all runs that a run has started, in the order of their start."""
         ...
 
     async def served(self) -> frozenset[str]:

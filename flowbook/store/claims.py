@@ -119,7 +119,7 @@ class Claims:
             else:
                 rows = [to_run(record) for record in records]
                 for row in rows:
-                    self._ledger.adopt(row.id, row.epoch)
+                    self._ledger.adopt(row.id, row.epoch, parented=row.parent_id is not None)
                 return rows
             await asyncio.sleep(pause)
         raise AssertionError("pauses never end")

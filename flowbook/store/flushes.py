@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from flowbook.quick import quick
+from flowbook.store import family_statements as family
 from flowbook.store import statements as sql
 from flowbook.store.driver import Connection, Record, Statement
 from flowbook.store.parcels import Parcel, Start
@@ -42,6 +43,8 @@ class Answer:
     at: datetime | None = None
     written: int = 0
     """Rows that this very statement wrote; fewer than the parcel has when they were there already."""
+    told: tuple[UUID, ...] = ()
+    """Runs in whose mailbox the end of this one is news."""
 
 
 BUSY = Answer(Verdict.BUSY)
@@ -72,8 +75,14 @@ async def append(connection: Connection, parcels: Sequence[Parcel], *, wait: boo
 
 
 async def settle(connection: Connection, parcels: Sequence[Parcel], *, wait: bool = False) -> Sequence[Answer]:
-    """Write settlements with one statement; the answers are in the order of the parcels."""
+    """Write settlements with one statement; the answers are in the order of the parcels.
+
+    Either all of them are ends that others may have to be told of, or none (`Parcel.family`).
+    """
+    told = parcels[0].family
     statement: Statement = sql.SETTLE_WAITING if wait else sql.SETTLE
+    if told:
+        statement = family.SETTLE_FAMILY_WAITING if wait else family.SETTLE_FAMILY
     wanted = [parcel.settle.settlement for parcel in parcels if parcel.settle is not None]
     records = await connection.fetch(
         statement,
@@ -87,7 +96,7 @@ async def settle(connection: Connection, parcels: Sequence[Parcel], *, wait: boo
         *_columns(parcels),
     )
     by_run = {record["id"]: record for record in records}
-    return [_settled(by_run[parcel.tail.run_id]) for parcel in parcels]
+    return [_settled(by_run[parcel.tail.run_id], told) for parcel in parcels]
 
 
 async def written(connection: Connection, parcels: Sequence[Parcel]) -> dict[UUID, datetime | None]:
@@ -142,6 +151,9 @@ async def start(connection: Connection, starts: Sequence[Start], worker_id: UUID
         [new.input_digest for new in news],
         [to_json(new.metadata) for new in news],
         [worker_id if new.claim else None for new in news],
+        [new.parent_id for new in news],
+        [new.root_id for new in news],
+        [new.parent_path or None for new in news],
     )
     return {record["id"]: record for record in records}
 
@@ -188,7 +200,9 @@ def _appended(record: Record, parcel: Parcel, again: bool) -> Answer:
     return BUSY if record["busy"] else FENCED
 
 
-def _settled(record: Record) -> Answer:
+def _settled(record: Record, told: bool) -> Answer:
     if not record["accepted"]:
         return BUSY if record["busy"] else FENCED
-    return Answer(Verdict.UNREAD if record["unread"] else Verdict.ACCEPTED, record["mail"])
+    if record["unread"]:
+        return Answer(Verdict.UNREAD, record["mail"])
+    return Answer(Verdict.ACCEPTED, record["mail"], told=tuple(record["told"]) if told else ())

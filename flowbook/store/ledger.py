@@ -47,12 +47,15 @@ class Ledger:
 
     # ---------------------------------------------------------------------------------------------------- what comes in
 
-    def adopt(self, run_id: UUID, epoch: int, seq: int | None = None) -> None:
-        """A run is owned from now on. ``seq``: the last row of its journal; None: nobody has looked yet."""
+    def adopt(self, run_id: UUID, epoch: int, seq: int | None = None, *, parented: bool = False) -> None:
+        """A run is owned from now on. ``seq``: the last row of its journal; None: nobody has looked yet.
+
+        ``parented``: another run is told of its end.
+        """
         before = self.tails.pop(run_id, None)
         if before is not None:
             self.fence(before)
-        self.tails[run_id] = Tail(run_id, epoch, seq)
+        self.tails[run_id] = Tail(run_id, epoch, seq, parented=parented)
 
     def learn(self, run_id: UUID, seq: int) -> None:
         """A history was read: where the journal of an adopted run ends."""

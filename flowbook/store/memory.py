@@ -162,6 +162,9 @@ class MemoryStore:
             self._notes.pop(settlement.run_id, None)
             if settlement.status is Status.PENDING:
                 database.wake(settlement.run_id)
+            elif settlement.status.over:
+                for follower in database.tell(settlement.run_id):
+                    database.wake(follower)
         return settled
 
     # ------------------------------------------------------------------------------------------------- journal
@@ -241,11 +244,17 @@ class MemoryStore:
         rows = [
             kept.row
             for kept in (await self._turn()).runs.values()
-            if query.namespace in (None, kept.row.namespace)
+            if (query.children or kept.row.parent_id is None)
+            and query.namespace in (None, kept.row.namespace)
             and query.flow in (None, kept.row.flow)
             and query.status in (None, kept.row.status)
         ]
         return sorted(rows, key=lambda row: row.id, reverse=True)[: max(0, min(query.limit, MOST_RUNS))]
+
+    async def children(self, run_id: UUID) -> Sequence[RunRow]:
+        """Rows of all runs that a run has started, in the order of their start."""
+        rows = [kept.row for kept in (await self._turn()).runs.values() if kept.row.parent_id == run_id]
+        return sorted(rows, key=lambda row: row.created_at)
 
     async def now(self) -> datetime:
         """The database's time, timezone-aware, UTC."""

@@ -21,7 +21,7 @@ from flowbook.clock import Clock, WallClock
 from flowbook.errors import Fenced, PathClash, RunNotFound
 from flowbook.plan.journal import OUTCOMES, Entry
 from flowbook.plan.records import Status
-from flowbook.ports import Ack, Definition, Mail, NewRun, RunRow, Settlement, Snapshot, Started
+from flowbook.ports import CHILD, FOLLOW, Ack, Definition, Mail, NewRun, RunRow, Settlement, Snapshot, Started
 from flowbook.store.rows import NEVER
 
 
@@ -85,6 +85,8 @@ class MemoryDatabase:
 
     def start(self, new: NewRun, worker_id: UUID) -> Started:
         """Insert a run unless its key is taken."""
+        if new.id in self.runs:
+            return Started(self.runs[new.id].row, created=False)
         if new.key is not None:
             taken = self.keys.get((new.namespace, new.flow, new.key))
             if taken is not None:
@@ -116,6 +118,9 @@ class MemoryDatabase:
             created_at=now,
             started_at=now if new.claim else None,
             ended_at=None,
+            parent_id=new.parent_id,
+            root_id=new.root_id,
+            parent_path=new.parent_path,
         )
         self.runs[new.id] = Kept(row)
         return Started(row, created=True)
@@ -217,6 +222,18 @@ class MemoryDatabase:
             ended_at=now if settlement.status.over else None,
         )
         return True
+
+    def tell(self, run_id: UUID) -> list[UUID]:
+        """Deliver the end of a run to its parent and to its followers; those that got it."""
+        kept = self.runs[run_id]
+        parent = [(kept.row.parent_id, kept.row.parent_path)] if kept.row.parent_id is not None else []
+        followers = [(UUID(bytes=mail.payload), mail.name) for mail in kept.mail if mail.kind == FOLLOW]
+        news = run_id.bytes + kept.row.status.encode()
+        return [
+            follower
+            for follower, name in dict.fromkeys([*parent, *followers])
+            if follower in self.runs and self.send(follower, CHILD, name, news)
+        ]
 
     def send(self, run_id: UUID, kind: str, name: str, payload: bytes) -> bool:
         """Deliver a message; False: the run does not take it. Raises `RunNotFound`."""

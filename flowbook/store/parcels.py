@@ -72,6 +72,8 @@ class Tail:
     """What is on its way; nothing else of this run is sent until it has arrived."""
     suspects: int = 0
     """So many works go one by one, because the database refused them together."""
+    parented: bool = False
+    """True: its end is news for another run."""
 
     def forget_notes_of(self, entries: Sequence[Entry]) -> None:
         """Drop advisory entries whose path and attempt have a result now."""
@@ -99,6 +101,14 @@ class Parcel:
     def size(self) -> int:
         """Weight in bytes."""
         return sum(len(line.payload) for line in self.lines) + ROW_BYTES * len(self.lines)
+
+    @property
+    def family(self) -> bool:
+        """True: it ends a run whose end others may have to be told of. Who follows it has sent it mail."""
+        if self.settle is None:
+            return False
+        settlement = self.settle.settlement
+        return settlement.status.over and (self.tail.parented or settlement.seen_mail > 0)
 
     def acknowledge(self, mail: int, at: datetime) -> None:
         """Tell those who wait that it is written."""

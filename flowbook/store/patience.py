@@ -94,8 +94,8 @@ class Patience:
         return connection
 
     async def _round(self, connection: Connection) -> None:
-        for settles in (False, True):
-            some = [parcel for parcel in self._waiting if (parcel.settle is not None) is settles]
+        for sort in ((False, False), (True, False), (True, True)):
+            some = [parcel for parcel in self._waiting if (parcel.settle is not None, parcel.family) == sort]
             if some:
                 await self._try(connection, some, wait=False)
         if self._waiting:

@@ -53,7 +53,7 @@ class PostgresStore:
         self._url = url
         self._callbacks: list[Callable[[UUID | None], None]] = []
         self._ledger = Ledger()
-        self._writer = Writer(url, self.worker_id, self._ledger)
+        self._writer = Writer(url, self.worker_id, self._ledger, self._announce)
         self._line = Line(url, "reader")
         self._blobs = Blobs(url)
         self._reads = Reads(self._line, self._blobs)
@@ -216,6 +216,10 @@ class PostgresStore:
     async def runs(self, query: RunQuery) -> Sequence[RunRow]:
         """Rows, newest first."""
         return await self._reads.runs(query)
+
+    async def children(self, run_id: UUID) -> Sequence[RunRow]:
+        """Rows of all runs that a run has started, in the order of their start."""
+        return await self._reads.children(run_id)
 
     async def now(self) -> datetime:
         """The database's time, timezone-aware, UTC."""

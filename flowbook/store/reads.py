@@ -18,6 +18,7 @@ import asyncpg
 from flowbook.errors import RunNotFound
 from flowbook.plan.journal import Entry
 from flowbook.ports import Definition, Mail, RunQuery, RunRow, Snapshot
+from flowbook.store import family_statements as family
 from flowbook.store import statements as sql
 from flowbook.store import vital_statements as vital
 from flowbook.store.blobs import Blobs
@@ -123,8 +124,13 @@ class Reads:
             query.flow,
             None if query.status is None else query.status.value,
             max(0, min(query.limit, MOST_RUNS)),
+            query.children,
         )
         return [to_run(record) for record in records]
+
+    async def children(self, run_id: UUID) -> list[RunRow]:
+        """Rows of all runs that a run has started, in the order of their start."""
+        return [to_run(record) for record in await self._line.fetch(family.CHILDREN, run_id)]
 
     async def served(self) -> frozenset[str]:
         """Fingerprints that a live worker serves."""

@@ -77,6 +77,9 @@ def to_run(record: Record) -> RunRow:
         created_at=record["created_at"],
         started_at=record["started_at"],
         ended_at=record["ended_at"],
+        parent_id=record["parent_id"],
+        root_id=record["root_id"],
+        parent_path=record["parent_path"] or "",
     )
 
 

@@ -20,12 +20,13 @@ from typing import Final
 
 from flowbook.store.driver import Statement
 
-_RUN_COLUMNS: Final = (
+RUN_COLUMNS: Final = (
     "id, namespace, flow, version, fingerprint, queue, priority, status, due_at, epoch, worker_id, claims, lost, mail, "
-    "current, key, input, input_digest, metadata, error, forked_from, created_at, started_at, ended_at"
+    "current, key, input, input_digest, metadata, error, forked_from, created_at, started_at, ended_at, "
+    "parent_id, root_id, parent_path"
 )
-_R_COLUMNS: Final = ", ".join(f"r.{column}" for column in _RUN_COLUMNS.split(", "))
-_OVER: Final = "('completed', 'failed', 'cancelled', 'superseded')"
+_R_COLUMNS: Final = ", ".join(f"r.{column}" for column in RUN_COLUMNS.split(", "))
+OVER: Final = "('completed', 'failed', 'cancelled', 'superseded')"
 
 SCHEMA_VERSION: Final = Statement(
     "schema version",
@@ -141,7 +142,7 @@ SETTLE: Final = Statement(
         set status = f.status, worker_id = null, current = f.current, error = f.error,
             due_at = case when f.due_in is null then 'infinity'::timestamptz
                           else f.at + f.due_in * interval '1 second' end,
-            ended_at = case when f.status in {_OVER} then f.at end
+            ended_at = case when f.status in {OVER} then f.at end
         from free f where r.id = f.id
     )
     select w.id, l.id is not null as accepted, l.mail, l.mail > w.seen as unread,
@@ -179,15 +180,17 @@ START: Final = Statement(
     "start",
     """
     insert into flowbook.run (id, namespace, flow, version, fingerprint, queue, priority, key, input, input_digest,
-                              metadata, status, epoch, worker_id, claims, started_at)
+                              metadata, parent_id, root_id, parent_path, status, epoch, worker_id, claims,
+                              started_at)
     select n.id, n.namespace, n.flow, n.version, n.fingerprint, n.queue, n.priority, n.key, n.input, n.input_digest,
-           n.metadata::jsonb,
+           n.metadata::jsonb, n.parent_id, n.root_id, n.parent_path,
            case when n.owner is null then 'pending' else 'running' end,
            (n.owner is not null)::int, n.owner, (n.owner is not null)::int,
            case when n.owner is not null then now() end
     from unnest($1::uuid[], $2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::int[], $8::text[],
-                $9::bytea[], $10::bytea[], $11::text[], $12::uuid[])
-         as n (id, namespace, flow, version, fingerprint, queue, priority, key, input, input_digest, metadata, owner)
+                $9::bytea[], $10::bytea[], $11::text[], $12::uuid[], $13::uuid[], $14::uuid[], $15::text[])
+         as n (id, namespace, flow, version, fingerprint, queue, priority, key, input, input_digest, metadata, owner,
+               parent_id, root_id, parent_path)
     order by n.namespace, n.flow, n.key, n.id
     on conflict do nothing
     returning id, created_at, due_at
@@ -340,8 +343,8 @@ SEND: Final = Statement(
             status = case when $3 = 'retry' then 'pending' else status end,
             error = case when $3 = 'retry' then null else error end,
             ended_at = case when $3 = 'retry' then null else ended_at end
-        where id = $1 and case when $3 = 'retry' then status = 'failed' else status not in {_OVER} end
-        returning {_RUN_COLUMNS}
+        where id = $1 and case when $3 = 'retry' then status = 'failed' else status not in {OVER} end
+        returning {RUN_COLUMNS}
     ), delivered as (
         insert into flowbook.mailbox (run_id, id, token, kind, name, payload)
         select id, mail, $2, $3, $4, $5 from hit
@@ -364,12 +367,12 @@ MAILBOX: Final = Statement(
     "In the order of delivery: the id is the counter on the run's row, taken under its lock.",
 )
 
-RUN: Final = Statement("run", f"select {_RUN_COLUMNS} from flowbook.run where id = $1", "One row.")
+RUN: Final = Statement("run", f"select {RUN_COLUMNS} from flowbook.run where id = $1", "One row.")
 
 FIND: Final = Statement(
     "find",
     f"""
-    select {_RUN_COLUMNS} from flowbook.run
+    select {RUN_COLUMNS} from flowbook.run
     where replace(id::text, '-', '') like $1 || '%' or replace(id::text, '-', '') like '%' || $1
     order by id desc limit 5
     """,
@@ -379,8 +382,9 @@ FIND: Final = Statement(
 RUNS: Final = Statement(
     "runs",
     f"""
-    select {_RUN_COLUMNS} from flowbook.run
+    select {RUN_COLUMNS} from flowbook.run
     where ($1::text is null or namespace = $1) and ($2::text is null or flow = $2) and ($3::text is null or status = $3)
+      and ($5 or parent_id is null)
     order by id desc limit $4
     """,
     "A v7 id is in the order of time, so newest first is the primary key backwards.",

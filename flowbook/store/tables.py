@@ -122,6 +122,7 @@ run = Table(
     _text("key", null=True),
     Column("parent_id", UUID),
     Column("root_id", UUID),
+    _text("parent_path", null=True),
     Column("forked_from", UUID, ForeignKey(f"{SCHEMA}.run.id", ondelete="RESTRICT")),
     _int("forked_seq", None, null=True),
     Column("except_paths", ARRAY(Text)),

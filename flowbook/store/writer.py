@@ -53,8 +53,10 @@ log = logging.getLogger(__name__)
 class Writer:
     """Sends what the ledger has. One task; `Ledger` is its inbox."""
 
-    def __init__(self, url: str, worker_id: UUID, ledger: Ledger) -> None:
+    def __init__(self, url: str, worker_id: UUID, ledger: Ledger, told: Callable[[UUID], None]) -> None:
+        """``told``: is called for each run that got news of the end of another one."""
         self._worker_id = worker_id
+        self._told = told
         self._ledger = ledger
         self._line = Line(url, "writer")
         self._patience = Patience(url, self._judge, self._refuse)
@@ -190,8 +192,9 @@ class Writer:
         ready = self._ledger.ready
         appends: list[Parcel] = []
         settles: list[Parcel] = []
+        families: list[Parcel] = []
         weight = 0
-        while ready and weight < FLUSH_BYTES and len(appends) + len(settles) < FLUSH_RUNS:
+        while ready and weight < FLUSH_BYTES and len(appends) + len(settles) + len(families) < FLUSH_RUNS:
             run_id, tail = next(iter(ready.items()))
             if tail.seq is None:
                 tail.seq = (await self._line.fetch(sql.LAST_SEQ, run_id))[0][0]
@@ -202,9 +205,9 @@ class Writer:
                 tail.parcel = None  # its advisory rows were overtaken by their outcome
                 continue
             weight += parcel.size
-            (appends if parcel.settle is None else settles).append(parcel)
-        self._company = len(appends) + len(settles)
-        for parcels in (appends, settles):
+            (appends if parcel.settle is None else families if parcel.family else settles).append(parcel)
+        self._company = len(appends) + len(settles) + len(families)
+        for parcels in (appends, settles, families):
             if parcels:
                 await self._deliver(parcels)
 
@@ -284,6 +287,8 @@ class Writer:
             settle, parcel.settle = parcel.settle, None
             tell(settle.done, True)
             self._ledger.forget(tail)
+            for run_id in answer.told:
+                self._told(run_id)
             return
         assert answer.at is not None  # accepted appends have their time
         parcel.acknowledge(answer.mail, answer.at)
@@ -384,13 +389,15 @@ class Writer:
                 self._started(start, _inserted(start, inserted[start.new.id], self._worker_id), created=True)
             elif start.new.id in found:
                 row = to_run(found[start.new.id])
-                self._started(start, row, created=row.id == start.new.id)
+                # Its own insertion whose answer was lost, or one from before: what it has written by now is not known.
+                self._started(start, row, created=row.id == start.new.id, fresh=False)
             else:
                 self._ledger.starts.append(start)  # who had the key was deleted in between: once more
 
-    def _started(self, start: Start, row: RunRow, *, created: bool) -> None:
-        if created and row.worker_id == self._worker_id and row.epoch == 1:
-            self._ledger.adopt(row.id, 1, 0)
+    def _started(self, start: Start, row: RunRow, *, created: bool, fresh: bool = True) -> None:
+        mine = created and row.worker_id == self._worker_id and row.epoch == 1
+        if mine and row.id not in self._ledger.tails:  # it may be under way here since it was started before
+            self._ledger.adopt(row.id, 1, 0 if fresh else None, parented=row.parent_id is not None)
         tell(start.done, Started(row, created))
 
 
@@ -422,6 +429,9 @@ def _inserted(start: Start, record: Record, worker_id: UUID) -> RunRow:
         created_at=record["created_at"],
         started_at=record["created_at"] if new.claim else None,
         ended_at=None,
+        parent_id=new.parent_id,
+        root_id=new.root_id,
+        parent_path=new.parent_path,
     )
 
 

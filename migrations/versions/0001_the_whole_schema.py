@@ -180,6 +180,7 @@ def upgrade() -> None:
         sa.Column("key", sa.Text(), nullable=True),
         sa.Column("parent_id", sa.UUID(), nullable=True),
         sa.Column("root_id", sa.UUID(), nullable=True),
+        sa.Column("parent_path", sa.Text(), nullable=True),
         sa.Column("forked_from", sa.UUID(), nullable=True),
         sa.Column("forked_seq", sa.Integer(), nullable=True),
         sa.Column("except_paths", postgresql.ARRAY(sa.Text()), nullable=True),
