@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from flowbook.graph.pause import sleep as sleep
     from flowbook.graph.pause import wait as wait
     from flowbook.graph.pause import wait_any as wait_any
+    from flowbook.graph.race import parallel as parallel
+    from flowbook.graph.race import race as race
     from flowbook.graph.resource import Resource as Resource
     from flowbook.graph.resource import resource as resource
     from flowbook.graph.step import Backoff as Backoff
@@ -52,6 +54,8 @@ _PLACES = {
     "connect": ("connecting", "connect"),
     "graph": ("graph.flow", "graph"),
     "resource": ("graph.resource", "resource"),
+    "parallel": ("graph.race", "parallel"),
+    "race": ("graph.race", "race"),
     "sleep": ("graph.pause", "sleep"),
     "step": ("graph.step", "step"),
     "value": ("graph.step", "value"),
@@ -76,6 +80,8 @@ __all__ = [
     "branch",
     "connect",
     "graph",
+    "parallel",
+    "race",
     "resource",
     "sleep",
     "step",

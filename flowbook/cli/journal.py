@@ -21,6 +21,7 @@ from flowbook.plan.events import (
     RunFailed,
     RunRetried,
     SignalRefused,
+    StepDropped,
     StepFinished,
     StepStarted,
     WaitBegan,
@@ -89,6 +90,8 @@ def words(event: Event) -> str:
             text = f"by {by}"
         case RunFailed(path, failure):
             text = f"at {path}: {failure.type}: {failure.message}"
+        case StepDropped():
+            text = "another branch won the race"
         case RunCompleted():
             text = ""
         case _:

@@ -43,8 +43,15 @@ def _nodes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
             yield from _options(name, before[name].get("policy") or {}, after[name].get("policy") or {})
             yield from _waits(name, before[name].get("wait"), after[name].get("wait"))
             yield from _ways(name, before[name], after[name])
+    yield from _races(old, new)
     if old.get("entry") != new.get("entry") and set(new.get("entry") or ()) <= before.keys():
         yield f"it begins with {_list(new.get('entry') or ())}"
+
+
+def _races(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    before, after = ({node for node, _ in spec.get("races") or ()} for spec in (old, new))
+    yield from (f"the first behind {node} wins" for node in sorted(after - before))
+    yield from (f"all behind {node} are waited for, not the first" for node in sorted(before - after))
 
 
 def _options(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

@@ -31,15 +31,19 @@ class Report:
     """Fork -> the node where its branches meet; None: nowhere."""
 
 
-def check(ways: Ways) -> Report:
-    """Look at a whole topology. END is a target only; a way without targets leads to END."""
+def check(ways: Ways, races: AbstractSet[Fork] = frozenset()) -> Report:
+    """Look at a whole topology. END is a target only; a way without targets leads to END.
+
+    ``races``: the forks whose first branch wins.
+    """
     reach = _Reach(ways)
     joins: dict[Fork, str | None] = {}
     of_forks: list[str] = []
     for fork in _forks(ways):
         joins[fork], found = _meeting(fork, ways, reach)
         of_forks += found
-    problems = [*_unreachable(ways, reach), *_endless(ways, reach, {} if of_forks else joins), *of_forks]
+    endless = _endless(ways, reach, {} if of_forks else joins, races)
+    problems = [*_unreachable(ways, reach), *endless, *of_forks]
     return Report(tuple(dict.fromkeys(problems)), joins)
 
 
@@ -75,9 +79,16 @@ def _unreachable(ways: Ways, reach: _Reach) -> list[str]:
     return [f"no way leads from START to {_names(lost)}: connect {'it' if len(lost) == 1 else 'them'} or leave out"]
 
 
-def _endless(ways: Ways, reach: _Reach, joins: Mapping[Fork, str | None]) -> list[str]:
-    """Where a run cannot end it stands in a cycle without a way out, or comes into one."""
-    stuck = ways.keys() - _ending(ways, joins) - {START}
+def _endless(ways: Ways, reach: _Reach, joins: Mapping[Fork, str | None], races: AbstractSet[Fork]) -> list[str]:
+    """Where a run cannot end it stands in a cycle without a way out, or comes into one.
+
+    A race stops what has not won: beside a member that can end, another may go round for ever.
+    """
+    ends = _ending(ways, joins, races)
+    stuck = ways.keys() - ends - {START}
+    for node, which in races:
+        if (targets := ways[node][which]) and any(t in ends for t in targets):
+            stuck -= reach.of(targets, without={node})
     cycle = [n for n in ways if n in stuck and n in {x for t in reach.steps(n) for x in reach.of([t])}]
     if not cycle:
         return []
@@ -85,7 +96,7 @@ def _endless(ways: Ways, reach: _Reach, joins: Mapping[Fork, str | None]) -> lis
     return [f"the cycle of {_names(cycle)} has no way out: add a branch with a case that leads to END{inside}"]
 
 
-def _ending(ways: Ways, joins: Mapping[Fork, str | None]) -> set[str]:
+def _ending(ways: Ways, joins: Mapping[Fork, str | None], races: AbstractSet[Fork]) -> set[str]:
     """The nodes from which a run can come to its end.
 
     Of a fork's branches each must end, or all must be able to go on behind their join: one that ends by itself takes
@@ -94,7 +105,7 @@ def _ending(ways: Ways, joins: Mapping[Fork, str | None]) -> set[str]:
     ends = {END}
 
     def can(fork: Fork, way: Targets) -> bool:
-        if len(way) < 2 or fork not in joins:
+        if len(way) < 2 or fork not in joins or fork in races:
             return any(t in ends for t in way)
         return joins[fork] in ends or all(t in ends for t in way)
 

@@ -56,6 +56,8 @@ class Edge:
     """A node: Step, Terminal or Unknown."""
     target: Any
     weak: bool = False
+    race: tuple[Any, ...] = ()
+    """What the race that it leads into begins with; empty: it leads into none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Case:
     targets: tuple[Any, ...]
     open: bool = False
     """True: it leads to whatever follows in the topology."""
+    race: bool = False
+    """True: of its targets the first one wins (`race.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ class Fragment(Composable):
     """A branch at the very left, which gets its source when something is put before it."""
     loose: tuple[str, ...] = ()
     """Mistakes found while it was put together."""
+    race: bool = False
+    """True: its heads race, the first one wins (`race.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,7 @@ def fragment(thing: Any) -> Fragment:
     if isinstance(thing, Branch):
         return _branch_fragment(thing)
     if isinstance(thing, list | tuple):
-        return _parallel(thing)
+        return side_by_side(thing)
     if isinstance(thing, Composable):
         return Fragment(heads=(thing,), tails=((thing, False),))
     unknown = Unknown(_shown(thing))
@@ -133,8 +139,9 @@ def join(left: Fragment, right: Fragment) -> Fragment:
             loose = (*loose, "a branch stands behind several steps: let them meet in one step first")
         routings = routings + tuple(_routing(node, right.opening) for node, _ in sources)
     else:
-        edges = edges + tuple(Edge(s, t, weak) for s, weak in left.tails for t in right.heads)
-    return Fragment(left.heads, right.tails, edges, routings, left.opening, loose)
+        racing = right.heads if right.race else ()
+        edges = edges + tuple(Edge(s, t, weak, racing) for s, weak in left.tails for t in right.heads)
+    return Fragment(left.heads, right.tails, edges, routings, left.opening, loose, left.race)
 
 
 def _branch_fragment(it: Branch) -> Fragment:
@@ -154,10 +161,14 @@ def _branch_fragment(it: Branch) -> Fragment:
 
 
 def _routing(source: Any, it: Branch) -> Routing:
-    return Routing(source, it.router, tuple(Case(label, f.heads) for label, f in it.cases))
+    return Routing(source, it.router, tuple(Case(label, f.heads, race=f.race) for label, f in it.cases))
 
 
-def _parallel(things: Iterable[Any]) -> Fragment:
+RACE_IN_LIST = "a race stands in a list: put a step before it"
+
+
+def side_by_side(things: Iterable[Any]) -> Fragment:
+    """What a list in a topology is: a fork to all of these."""
     parts = [fragment(t) for t in things]
     heads = tuple(h for p in parts for h in p.heads)
     return Fragment(
@@ -168,6 +179,7 @@ def _parallel(things: Iterable[Any]) -> Fragment:
         loose=tuple(x for p in parts for x in p.loose)
         + (() if parts else ("an empty list stands in the topology",))
         + (("a branch stands in a list: put a step before it",) if any(p.opening for p in parts) else ())
+        + ((RACE_IN_LIST,) if any(p.race for p in parts) else ())
         + tuple(
             f"{h.name} stands twice in a list: use .as_() to make a second node"
             for h in dict.fromkeys(heads)

@@ -14,9 +14,10 @@ from typing import Any
 from flowbook.errors import DeclarationError, TopologyError
 from flowbook.graph import launch
 from flowbook.graph.checks import check
-from flowbook.graph.expression import END_NODE, START_NODE, Case, Fragment, Routing, Unknown, fragment
+from flowbook.graph.expression import END_NODE, START_NODE, Case, Edge, Fragment, Routing, Unknown, fragment
 from flowbook.graph.names import END, NAME, START
 from flowbook.graph.pause import Pause, Signal
+from flowbook.graph.race import begins, races
 from flowbook.graph.resource import Resource, collected
 from flowbook.graph.state import StateSchema, schema_of
 from flowbook.graph.step import Step
@@ -65,6 +66,8 @@ class Graph:
     """True: the definition also holds a signed pickle of everything, for what source cannot rebuild."""
     resources: Mapping[str, Resource] = field(default_factory=dict)
     """Name of a parameter -> the resource that fills it where the state has no such key."""
+    races: frozenset[tuple[str, int]] = frozenset()
+    """(node, way) of each fork whose first branch wins (`race.py`)."""
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -155,6 +158,8 @@ class _Builder:
         if any(f.opening for f in fragments):
             self.problems.append("a branch has no step before it: write step >> branch(...)")
         self.first = tuple(h.name for h in fragments[0].heads if isinstance(h, Place))
+        self.fragments = fragments
+        self.races: set[tuple[str, int]] = set()
         self.steps: dict[str, Step | Pause] = {}
         for thing in self._mentioned(fragments):
             self._enter(thing)
@@ -173,7 +178,8 @@ class _Builder:
             self.problems.append("there is no step in it")
         joins: Mapping[tuple[str, int], str | None] = {}
         if entry:
-            report = check({START: (entry,), **{n: tuple(w or (END,) for w in out) for n, out in ways.items()}})
+            known = {START: (entry,), **{n: tuple(w or (END,) for w in out) for n, out in ways.items()}}
+            report = check(known, self.races)
             self.problems += report.problems
             joins = report.joins
         self._check_keys(schema)
@@ -190,7 +196,7 @@ class _Builder:
                 if routing
                 else Node(step, ways[name])
             )
-        return Graph(self.name, nodes, entry, joins, schema, version, freeze, pickled, resources)
+        return Graph(self.name, nodes, entry, joins, schema, version, freeze, pickled, resources, frozenset(self.races))
 
     def _mentioned(self, fragments: list[Fragment]) -> Iterable[Any]:
         for f in fragments:
@@ -232,13 +238,17 @@ class _Builder:
             self.problems.append(f"{step.name} has {len(routings)} branches behind it: one decides")
         if routings and any(c.open for c in routings[0].cases):
             onward = tuple(t for t in strong or self._targets(step, weak=True) if t != END)
+            racing = self._races(step, weak=not strong)
+            self._note_races(step, [racing if case.open else case.race for case in routings[0].cases])
             return tuple(onward if case.open else self._case(step, case) for case in routings[0].cases)
         if routings and strong:
             self.problems.append(
                 f"{step.name} has a branch behind it and also leads to {' and '.join(strong)}: put that into the branch"
             )
         if routings:
+            self._note_races(step, [case.race for case in routings[0].cases])
             return tuple(self._case(step, case) for case in routings[0].cases)
+        self._note_races(step, [self._races(step, weak=not strong)])
         targets = strong or self._targets(step, weak=True)
         if END in targets and len(targets) > 1:
             self.problems.append(f"{step.name} forks to END and to other steps at once: leave END out")
@@ -252,12 +262,17 @@ class _Builder:
             self.problems.append(f"the branch behind {step.name} leads to END and to steps at once for {case.label!r}")
         return tuple(names)
 
+    def _edges(self, step: Step | Pause, *, weak: bool) -> list[Edge]:
+        return [e for e in self.edges if isinstance(e.source, Place) and e.source.name == step.name and e.weak is weak]
+
+    def _races(self, step: Step | Pause, *, weak: bool) -> bool:
+        return races(step.name, self._edges(step, weak=weak), self.problems)
+
+    def _note_races(self, step: Step | Pause, ways: list[bool]) -> None:
+        self.races |= {(step.name, i) for i, racing in enumerate(ways) if racing}
+
     def _targets(self, step: Step | Pause, *, weak: bool) -> tuple[str, ...]:
-        found = [
-            e.target
-            for e in self.edges
-            if isinstance(e.source, Place) and e.source.name == step.name and e.weak is weak
-        ]
+        found = [e.target for e in self._edges(step, weak=weak)]
         names = tuple(dict.fromkeys(t.name for t in found if isinstance(t, Place) or t == END_NODE))
         if START_NODE in found:
             self.problems.append(f"{step.name} leads to START: START is only ever left")
@@ -268,16 +283,22 @@ class _Builder:
 
         In a cycle every step has one before it: then it stands before what the first expression begins with.
         """
-        said = [e.target for e in self.edges if e.source == START_NODE]
+        out = [e for e in self.edges if e.source == START_NODE]
+        said = [e.target for e in out]
         if any(r.source == START_NODE for r in self.routings):
             self.problems.append("START >> branch(...): put a step between, whose state the router can read")
         if any(e.source == END_NODE for e in self.edges):
             self.problems.append("END leads on to a step: END is only ever entered")
         if said:
+            if races(START, out, self.problems):
+                self.races.add((START, 0))
             return tuple(dict.fromkeys(t.name for t in said if isinstance(t, Place)))
         entered = {e.target.name for e in self.edges if isinstance(e.target, Place)}
         entered |= {t.name for r in self.routings for c in r.cases for t in c.targets if isinstance(t, Place)}
-        return tuple(name for name in self.steps if name not in entered) or self.first
+        entry = tuple(name for name in self.steps if name not in entered) or self.first
+        if begins(entry, self.fragments, self.problems):
+            self.races.add((START, 0))
+        return entry
 
 
 def _same(one: Step | Pause, other: Step | Pause) -> bool:

@@ -164,7 +164,7 @@ def _pause(name: str, signals: Mapping[str, type | None], timeout: Duration | No
 def _divided(pause: Pause, cases: tuple[Case, ...], ways: Mapping[str, Any]) -> Fragment:
     """A pause with the ways that lead on from it."""
     targets = {label: fragment(target) for label, target in ways.items()}
-    cases = (*cases, *(Case(label, f.heads) for label, f in targets.items()))
+    cases = (*cases, *(Case(label, f.heads, race=f.race) for label, f in targets.items()))
     tails = ((pause, False),) if any(c.open for c in cases) else ()
     edges: tuple[Edge, ...] = tuple(e for f in targets.values() for e in f.edges)
     return Fragment(

@@ -140,9 +140,11 @@ class _Workshop:
         joins = {(node, way): join for node, way, join in spec["joins"]}
         freeze = {n: self._constant(key) for n, key in self.d.sources["frozen"].items()}
         resources = {n: self._resource(self._made[key]) for n, key in spec.get("resources", {}).items()}
+        races = frozenset((node, way) for node, way in spec.get("races", ()))
         return Graph(
-            spec["name"], nodes, tuple(spec["entry"]), joins, schema, spec["version"], freeze, resources=resources
-        )
+            spec["name"], nodes, tuple(spec["entry"]), joins, schema, spec["version"], freeze,
+            resources=resources, races=races,
+        )  # fmt: skip
 
     def discard(self) -> None:
         """Leave nothing of a failed rebuilding behind."""

@@ -102,6 +102,7 @@ class _Collector:
             "entry": list(self.graph.entry),
             "joins": [[node, way, join] for (node, way), join in self.graph.joins.items()],
             "state": self._state(),
+            **({"races": sorted([node, way] for node, way in self.graph.races)} if self.graph.races else {}),
         }
         if self.graph.resources:
             spec["resources"] = {name: self._resource(r) for name, r in sorted(self.graph.resources.items())}
@@ -375,7 +376,7 @@ class _Collector:
                 "entry": spec["entry"],
                 "joins": spec["joins"],
                 "state": spec["state"] and {k: spec["state"][k] for k in ("class",)},
-                **({"resources": spec["resources"]} if "resources" in spec else {}),
+                **{k: spec[k] for k in ("resources", "races") if k in spec},
                 "callables": {key: self._identity(key, entry) for key, entry in self.callables.items()},
             }
         )

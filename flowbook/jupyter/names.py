@@ -16,6 +16,7 @@ from typing import Any
 
 from flowbook.graph.expression import END_NODE, START_NODE, Composable, Fragment, Unknown, branch
 from flowbook.graph.pause import Pause, sleep, wait, wait_any
+from flowbook.graph.race import parallel, race
 from flowbook.graph.resource import resource
 from flowbook.graph.step import Backoff, Step, step, value, when
 from flowbook.jupyter.parse import known
@@ -26,6 +27,7 @@ HOOK = "__flowbook__"
 WORDS: dict[str, Any] = {
     "step": step, "START": START_NODE, "END": END_NODE, "branch": branch, "value": value, "Backoff": Backoff,
     "resource": resource, "when": when, "wait": wait, "wait_any": wait_any, "sleep": sleep,
+    "when": when, "wait": wait, "wait_any": wait_any, "sleep": sleep, "parallel": parallel, "race": race,
 }  # fmt: skip
 
 
@@ -148,6 +150,8 @@ def _nodes(expression: ast.expr) -> ast.expr:
             expression.left, expression.right = _nodes(expression.left), _nodes(expression.right)
         case ast.List() | ast.Tuple():
             expression.elts = [_nodes(e) for e in expression.elts]
+        case ast.Call(func=ast.Attribute(attr="race" | "parallel")):
+            expression.args = [_nodes(a) for a in expression.args]
         case ast.Call():
             for argument in expression.args:
                 if isinstance(argument, ast.Dict):

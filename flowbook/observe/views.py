@@ -19,6 +19,7 @@ from flowbook.plan.events import (
     RunFailed,
     RunRetried,
     SignalRefused,
+    StepDropped,
     StepFinished,
     StepStarted,
     WaitBegan,
@@ -189,6 +190,9 @@ class _Fold:
                 self.steps[path] = replace(step, wait=replace(wait, refused=(*wait.refused, failure)[-REFUSED:]))
             case WaitFinished(path, result, _, route):
                 self.steps[path] = self._woken(path, entry, result, route)
+            case StepDropped(path):
+                step = self.steps.get(path) or StepView(path, node_of(path), State.CANCELLED, (), None, None)
+                self.steps[path] = replace(step, state=State.FAILED if step.state is State.FAILED else State.CANCELLED)
             case RunFailed(path, failure):
                 self.view = replace(self.view, failure=failure, failed_path=path)
             case RunRetried():

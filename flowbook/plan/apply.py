@@ -22,12 +22,14 @@ from flowbook.plan.events import (
     RunFailed,
     RunRetried,
     SignalRefused,
+    StepDropped,
     StepFinished,
     StepStarted,
     WaitBegan,
     WaitFinished,
 )
 from flowbook.plan.paths import node_of
+from flowbook.plan.racing import without_losers
 from flowbook.plan.records import ROOT, Delta, Phase, Run, Status, Token, Trouble, View, Waiting
 from flowbook.plan.tokens import Movement
 from flowbook.plan.transitions import after
@@ -59,12 +61,13 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run:
             movement = Movement(graph, run.tokens, run.scopes, run.counts)
             movement.finish(token, None if event.skipped else Delta(token.at, result, update), route)
             # Written out: `dataclasses.replace` costs five times as much, and this is done once per step.
-            return Run(
+            moved = Run(
                 run.id, run.flow, status, seq, movement.tokens, movement.scopes, movement.counts,
                 _without(run.troubles, path), waits=run.waits, heard=run.heard, floor=run.floor,
                 mail=run.mail, cancelled_by=run.cancelled_by,
                 started=_without(run.started, path), failure=run.failure, failed_path=run.failed_path,
             )  # fmt: skip
+            return without_losers(moved) if movement.won else moved
         case AttemptFailed(path, _, failure, lost, final, retry_at):
             _standing_at(run, path)
             old = run.troubles.get(path, Trouble())
@@ -81,12 +84,15 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run:
             token = _standing_at(run, path)
             movement = Movement(graph, run.tokens, run.scopes, run.counts)
             movement.finish(token, Delta(token.at, result, event.update), event.route)
-            return replace(
+            moved = replace(
                 run, seq=seq, tokens=movement.tokens, scopes=movement.scopes, counts=movement.counts,
                 waits=_without(run.waits, path), troubles=_without(run.troubles, path),
                 heard=run.heard if event.signal is None else {**run.heard, event.signal: event.mail},
                 floor=max(run.floor, event.floor),
             )  # fmt: skip
+            return without_losers(moved) if movement.won else moved
+        case StepDropped():
+            return replace(run, seq=seq)
         case CancelRequested(by, mail):
             return replace(run, seq=seq, cancelled_by=by, mail=mail)
         case RunRetried(_, mail):

@@ -7,6 +7,7 @@ that ought to be running, and the runner starts those that are not.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -23,6 +24,7 @@ from flowbook.plan.commands import (
     WaitForSignal,
     WaitUntil,
 )
+from flowbook.plan.racing import out_of_race
 from flowbook.plan.records import ROOT, Failure, Letter, Phase, Run, Status, Trouble
 from flowbook.plan.waiting import at_pause, untaken
 
@@ -36,7 +38,7 @@ def decide(graph: Graph, run: Run, now: datetime, letters: Sequence[Letter] = ()
     ``letters``: signals that were read from the mailbox, in order; those already consumed do no harm.
 
     A cancel goes before the end, the end before a failure (what failed after END was reached by all cannot exist), a
-    failure before new steps.
+    failure before new steps. A branch that has failed in a race which others may still win is left alone.
     """
     if run.status is not Status.RUNNING:
         return ()
@@ -44,14 +46,17 @@ def decide(graph: Graph, run: Run, now: datetime, letters: Sequence[Letter] = ()
         return (CancelRun(run.cancelled_by),)
     if run.tokens[ROOT].phase is Phase.ENDED:
         return (CompleteRun(),)
-    for path, trouble in run.troubles.items():
-        if trouble.final:
-            return (FailRun(path, trouble.failure or _UNKNOWN),)
+    lost: AbstractSet[str] = frozenset()
+    finals = [path for path, trouble in run.troubles.items() if trouble.final] if run.troubles else []
+    if finals:
+        lost = out_of_race(run, finals)
+        if ROOT in lost:
+            return (FailRun(finals[0], run.troubles[finals[0]].failure or _UNKNOWN),)
     commands: list[Command] = []
     earliest: datetime | None = None
     left = untaken(letters, run.heard) if letters else []
     for token in run.tokens.values():
-        if token.phase is not Phase.READY:
+        if token.phase is not Phase.READY or token.id in lost:
             continue
         place = graph.nodes[token.at].step
         if type(place) is Pause:

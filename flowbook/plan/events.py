@@ -105,6 +105,15 @@ class WaitFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class StepDropped:
+    """What stood at a path is not done any more: another branch has won the race. It tells those who look; the tokens
+    went when the winner came through, with the row before this one.
+    """
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class CancelRequested:
     """A cancel was read from the mailbox."""
 
@@ -148,6 +157,7 @@ Event = (
     | WaitBegan
     | SignalRefused
     | WaitFinished
+    | StepDropped
     | CancelRequested
     | RunRetried
     | RunCompleted

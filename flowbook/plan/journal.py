@@ -22,6 +22,7 @@ from flowbook.plan.events import (
     RunFailed,
     RunRetried,
     SignalRefused,
+    StepDropped,
     StepFinished,
     StepStarted,
     WaitBegan,
@@ -44,6 +45,7 @@ class Kind(StrEnum):
     ATTEMPT_FAILED = "attempt"
     WAITING = "waiting"
     REFUSED = "refused"
+    DROPPED = "dropped"
     CANCEL_REQUESTED = "cancel"
     RETRIED = "retried"
     COMPLETED = "completed"
@@ -93,6 +95,8 @@ def to_entry(event: Event) -> Entry:
             return Entry(Kind.REFUSED, path, 1, encode({"s": name, "m": mail, "e": _failure(failure)}))
         case WaitFinished(path, result, key, route, signal, mail, floor):
             return Entry(Kind.FINISHED, path, 1, encode([_PAUSE, result, route, key, signal, mail, floor]))
+        case StepDropped(path):
+            return Entry(Kind.DROPPED, path, 0, b"")
         case CancelRequested(by, mail):
             return Entry(Kind.CANCEL_REQUESTED, "", 0, encode({"by": by, "m": mail}))
         case RunRetried(by, mail):
@@ -122,6 +126,8 @@ def from_entry(entry: Entry) -> Event:
                 return WaitBegan(entry.path, tuple(body["s"]), body["d"])
             case Kind.REFUSED:
                 return SignalRefused(entry.path, body["s"], body["m"], Failure(*body["e"]))
+            case Kind.DROPPED:
+                return StepDropped(entry.path)
             case Kind.CANCEL_REQUESTED:
                 return CancelRequested(body["by"], body["m"])
             case Kind.RETRIED:

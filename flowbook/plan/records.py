@@ -109,6 +109,8 @@ class Scope:
     """Node where the branches meet; None when each branch ends at END."""
     members: tuple[str, ...]
     """Ids of the branches' tokens, in declaration order."""
+    first: bool = False
+    """True: a race, which the first branch that comes through closes."""
 
 
 @dataclass(frozen=True, slots=True)

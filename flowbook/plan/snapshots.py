@@ -15,7 +15,7 @@ from flowbook.errors import Undecodable
 from flowbook.graph.flow import Graph
 from flowbook.plan.records import Delta, Failure, Phase, Run, Scope, Status, Token, Trouble, View, Waiting
 
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 """Raised whenever a record in `records.py` changes its shape."""
 
 FIRST = 500
@@ -51,7 +51,7 @@ def dump(run: Run) -> bytes:
             "seq": run.seq,
             "status": str(run.status),
             "tokens": tokens,
-            "scopes": [[s.path, s.parent, s.join, list(s.members)] for s in run.scopes.values()],
+            "scopes": [[s.path, s.parent, s.join, list(s.members), s.first] for s in run.scopes.values()],
             "counts": dict(run.counts),
             "troubles": troubles,
             "started": dict(run.started),
@@ -76,7 +76,7 @@ def load(run: Run, payload: bytes) -> Run:
             seq=body["seq"],
             status=Status(body["status"]),
             tokens=tokens,
-            scopes={s[0]: Scope(s[0], s[1], s[2], tuple(s[3])) for s in body["scopes"]},
+            scopes={s[0]: Scope(s[0], s[1], s[2], tuple(s[3]), s[4]) for s in body["scopes"]},
             counts=body["counts"],
             troubles={p: Trouble(t[0], t[1], t[2], t[3], _failure(t[4])) for p, t in body["troubles"].items()},
             started=body["started"],

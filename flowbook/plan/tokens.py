@@ -1,7 +1,8 @@
 """Tokens: how a run moves through its graph.
 
 Owns: the token-scope rule of docs/architecture.md: forks open scopes, branches see the state at their fork plus their
-own deltas, joins reduce the deltas in declaration order. Refuses: events (`apply.py`) and time.
+own deltas, joins reduce the deltas in declaration order, a race goes on with its first branch alone. Refuses: events
+(`apply.py`) and time.
 
 `Movement` is a draft: it copies the mappings of a run once, is written to while one event is applied, and is thrown
 away. Nothing outside ever sees it half-way.
@@ -30,6 +31,8 @@ class Movement:
         self.tokens = dict(tokens)
         self.scopes = dict(scopes)
         self.counts = dict(counts)
+        self.won = False
+        """True once a race is over."""
 
     def enter(self, token: Token) -> None:
         """Send a token on from START."""
@@ -52,7 +55,7 @@ class Movement:
             case (target,):
                 self._arrive(token, target)
             case _:
-                self._fork(token, path, targets, self.graph.joins[node, way])
+                self._fork(token, path, targets, (node, way))
 
     def _arrive(self, token: Token, node: str) -> None:
         scope = None if token.scope is None else self.scopes[token.scope]
@@ -74,25 +77,27 @@ class Movement:
         if token.scope is not None:
             self._close(self.scopes[token.scope])
 
-    def _fork(self, token: Token, path: str, targets: tuple[str, ...], join: str | None) -> None:
+    def _fork(self, token: Token, path: str, targets: tuple[str, ...], fork: tuple[str, int]) -> None:
         members = tuple(branch(path, i) for i in range(len(targets)))
         self.tokens[token.id] = replace(token, path=path, phase=Phase.FORKED)
-        self.scopes[path] = Scope(path, token.id, join, members)
+        self.scopes[path] = Scope(path, token.id, self.graph.joins[fork], members, fork in self.graph.races)
         born = [Token(m, path, i, t, "", Phase.READY, token.view, ())
                 for i, (m, t) in enumerate(zip(members, targets, strict=True))]  # fmt: skip
         # All are born before the first one arrives: one that arrives at the join at once must not close the scope.
         self.tokens.update((child.id, child) for child in born)
         for child in born:
-            self._arrive(child, child.at)
+            if child.id in self.tokens:  # a race may be over with its first branch
+                self._arrive(child, child.at)
 
     def _close(self, scope: Scope) -> None:
-        """Close a scope when none of its tokens lives outside its join; one token goes on, or ends."""
+        """Close a scope when none of its tokens lives outside its join, or when its race is won; one token goes on."""
         members = [self.tokens[m] for m in scope.members]
-        if any(t.phase in (Phase.READY, Phase.FORKED) for t in members):
+        if scope.first:
+            members = [t for t in members if t.phase in (Phase.JOINING, Phase.ENDED)]
+            self.won = True
+        elif any(t.phase in (Phase.READY, Phase.FORKED) for t in members):
             return
-        del self.scopes[scope.path]
-        for m in scope.members:
-            del self.tokens[m]
+        self._remove(scope)
         parent = self.tokens[scope.parent]
         view, deltas = parent.view, tuple(d for t in members for d in t.deltas)
         for delta in deltas:
@@ -102,6 +107,14 @@ class Movement:
             self._arrive(parent, scope.join)
         else:
             self._end(parent)
+
+    def _remove(self, scope: Scope) -> None:
+        """Take a scope away with all its tokens; of a race that is won also the scopes that the losers have opened."""
+        del self.scopes[scope.path]
+        for inner in [s for s in self.scopes.values() if s.parent in scope.members]:
+            self._remove(inner)
+        for member in scope.members:
+            del self.tokens[member]
 
 
 def _after(graph: Graph, view: View, delta: Delta) -> View:

@@ -21,7 +21,8 @@ from flowbook.errors import CodeMissing, StoreUnavailable
 from flowbook.graph.flow import Graph
 from flowbook.plan.records import Run, Status
 from flowbook.ports import NewRun, RunRow, Started
-from flowbook.run.runner import Ending, Runner
+from flowbook.run.ending import Ending
+from flowbook.run.runner import Runner
 from flowbook.run.tools import Tools
 
 log = logging.getLogger("flowbook")

@@ -17,7 +17,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any, assert_never
 
 from flowbook.errors import (
@@ -62,10 +61,11 @@ from flowbook.plan.transitions import after
 from flowbook.ports import Ack, RunRow, Settlement, Snapshot
 from flowbook.run.attempts import Bench, Outcome, attempt
 from flowbook.run.context import Context
-from flowbook.run.ending import end_unread
+from flowbook.run.ending import Ending, end_unread
 from flowbook.run.failures import failure_of, lost, named
 from flowbook.run.latch import Latch
 from flowbook.run.loading import Loaded, fresh_run, load
+from flowbook.run.losers import standing_at, stop_losers, with_losers
 from flowbook.run.mail import requested
 from flowbook.run.pauses import Pauses
 from flowbook.run.recompute import recomputed
@@ -79,15 +79,6 @@ STOP_GRACE = 10.0
 
 
 _NO_TIME = datetime.min.replace(tzinfo=UTC)
-
-
-class Ending(StrEnum):
-    """How a runner let go of its run."""
-
-    OVER = "over"
-    PARKED = "parked"
-    HANDED_BACK = "handed back"
-    FENCED = "fenced"
 
 
 class Runner:
@@ -306,10 +297,11 @@ class Runner:
             path = outcome.command.path
             self._tasks.pop(path, None)
             self._attempts.pop(path, None)
-            if outcome.cancelled:
-                continue
-            candidate, entry = self._entered(candidate, outcome)
-            entries.append(entry)
+            if outcome.cancelled or not standing_at(candidate, path):
+                continue  # its branch may have lost a race
+            after_it, entry = self._entered(candidate, outcome)
+            candidate, more = with_losers(self.graph, candidate, after_it, entry)
+            entries += more
         lone = entries and not self._tasks and not self.tools.always_suspend
         try:
             if lone and has_ended(candidate):
@@ -324,6 +316,8 @@ class Runner:
             worst = max(outcomes, key=lambda o: len(o.entry.payload) if o.entry else 0)
             self._outcomes[:0] = [Outcome(o.command, error=error) if o is worst else o for o in outcomes]
             return await self._record()
+        for path in stop_losers(self._run, self._tasks) if self.graph.races else ():
+            self._attempts.pop(path, None)
         if self._confined and self._confined not in self._tasks:
             # Not before it is durable: the next one may take down what is still on its way.
             self._confined = ""

@@ -110,7 +110,7 @@ def source(topology: Topology, *, down: bool = False) -> str:
 
 def size(place: Place, *, down: bool = False) -> tuple[float, float]:
     """Width and height of a place in pixels."""
-    if place.kind is Kind.BAR:
+    if place.kind in (Kind.BAR, Kind.RACE):
         return (42.0, 5.0) if down else (5.0, 42.0)
     if place.kind is Kind.STEP:
         return max(162.0, 60.0 + 1.08 * width(clean(place.name, NAME_LIMIT))), HEIGHT

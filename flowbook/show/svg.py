@@ -111,10 +111,11 @@ def _label(line: Line) -> str:
 def _box(box: Box, mark: Mark | None, running: bool) -> str:
     if box.place.kind is Kind.STEP:
         return _card(box, mark, running)
-    if box.place.kind is Kind.BAR:
+    if box.place.kind in (Kind.BAR, Kind.RACE):
+        ink = f'fill="{EDGE}"' if box.place.kind is Kind.BAR else f'fill="none" stroke="{EDGE}" stroke-width="1.6"'
         return (
             f'<rect class="fb-bar" x="{box.x - box.w / 2:.1f}" y="{box.y - box.h / 2:.1f}" width="{box.w:g}" '
-            f'height="{box.h:g}" rx="2.5" fill="{EDGE}"/>'
+            f'height="{box.h:g}" rx="2.5" {ink}/>'
         )
     name, r = box.place.kind.upper(), box.w / 2
     ring = f'<circle class="fb-ring" cx="{box.x:.1f}" cy="{box.y:.1f}" r="{r - 0.8:g}"'

@@ -107,7 +107,7 @@ def flow_plain(thing: Any) -> str:
         for way in topology.ways:
             if way.source == source:
                 target = kinds[way.target]
-                names = ends(target.id) if target.kind is Kind.BAR else [clean(target.name, 80)]
+                names = ends(target.id) if target.kind in (Kind.BAR, Kind.RACE) else [clean(target.name, 80)]
                 found += [f"{n} ({way.label})" if way.label else n for n in names]
         return found
 

@@ -4,12 +4,14 @@ Owns: `Topology`, read from a graph, from a definition's spec (JSON; the code ne
 topology that somebody typed. Refuses: places and colours (`layout.py`, `svg.py`).
 
 Besides steps there are four kinds of marks: START, END, and a bar where a fork divides and where its branches meet, so
-that "both of these" looks different from "one of these", whose edges carry the labels of the branch.
+that "both of these" looks different from "one of these", whose edges carry the labels of the branch. The bar of a race
+is hollow, and the way to it says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -22,6 +24,9 @@ from flowbook.graph.pause import Pause
 from flowbook.graph.step import Step
 from flowbook.show.safe import clean, duration
 
+RACE = "first wins"
+"""On the way to a race."""
+
 
 class Kind(StrEnum):
     """What a place looks like."""
@@ -30,6 +35,7 @@ class Kind(StrEnum):
     END = "end"
     STEP = "step"
     BAR = "bar"
+    RACE = "race"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ def topology_of(thing: Any) -> Topology:
         ways = {n: node.ways for n, node in thing.nodes.items()}
         labels = {n: tuple(map(label_text, node.labels)) for n, node in thing.nodes.items()}
         notes = {n: _note(node.step) for n, node in thing.nodes.items()}
-        return _build(thing.name, thing.entry, ways, labels, _pairs(thing.joins), notes)
+        return _build(thing.name, thing.entry, ways, labels, _pairs(thing.joins), notes, thing.races)
     if isinstance(thing, Mapping):
         return _from_spec(thing)
     return _from_fragment(fragment(thing))
@@ -97,18 +103,19 @@ def _build(
     labels: Mapping[str, tuple[str, ...]],
     joins: Mapping[str, set[str]],
     notes: Mapping[str, str] | None = None,
+    races: AbstractSet[tuple[str, int]] = frozenset(),
 ) -> Topology:
-    """``joins``: join -> the nodes whose forks meet there."""
+    """``joins``: join -> the nodes whose forks meet there; ``races``: (node, way) of forks whose first branch wins."""
     it = _Builder(ways, joins)
     it.place(START, Kind.START, START)
     for node in ways:
         it.place(node, Kind.STEP, node, (notes or {}).get(node, ""))
     it.place(END, Kind.END, END)
-    it.lead(START, tuple(entry), "")
+    it.lead(START, tuple(entry), "", race=(START, 0) in races)
     for node, out in ways.items():
         for i, targets in enumerate(out):
             known = labels.get(node, ())
-            it.lead(node, tuple(targets), known[i] if i < len(known) else "")
+            it.lead(node, tuple(targets), known[i] if i < len(known) else "", race=(node, i) in races)
     entered = {w.target for w in it.ways}
     end = it.ids[END]
     return Topology(clean(name), tuple(p for p in it.places if p.id != end or end in entered), tuple(it.ways))
@@ -131,13 +138,13 @@ class _Builder:
         self.ids[key] = it.id
         return it.id
 
-    def lead(self, source: str, targets: tuple[str, ...], label: str) -> None:
+    def lead(self, source: str, targets: tuple[str, ...], label: str, *, race: bool = False) -> None:
         """One way out; several targets are a fork."""
         if len(targets) <= 1:
             self._edge(self.ids[source], targets[0] if targets else END, label, inside=self._inside(source, targets))
             return
-        bar = self.place(f"fork {len(self.places)}", Kind.BAR, "")
-        self.ways.append(Way(self.ids[source], bar, label))
+        bar = self.place(f"fork {len(self.places)}", Kind.RACE if race else Kind.BAR, "")
+        self.ways.append(Way(self.ids[source], bar, " · ".join(filter(None, (label, RACE if race else "")))))
         for target in targets:
             self._edge(bar, target, "", inside=target in self._forks and source in self._forks[target])
 
@@ -204,7 +211,8 @@ def _from_spec(spec: Mapping[str, Any]) -> Topology:
     report = check({START: (entry,), **{n: tuple(w or (END,) for w in out) for n, out in ways.items()}})
     waits = {str(n["name"]): n["wait"] for n in nodes if isinstance(n.get("wait"), Mapping)}
     notes = {n: _pause_note([str(s[0]) for s in w.get("signals") or ()], w.get("seconds")) for n, w in waits.items()}
-    return _build(str(spec.get("name", "")), entry, ways, labels, _pairs(report.joins), notes)
+    races = frozenset((str(node), int(way)) for node, way in spec.get("races") or ())
+    return _build(str(spec.get("name", "")), entry, ways, labels, _pairs(report.joins), notes, races)
 
 
 def _spec_label(label: Any) -> str:
@@ -222,7 +230,7 @@ def _from_fragment(it: Fragment) -> Topology:
             kind = Kind.START if key == START else Kind.END if key == END else Kind.STEP
             found.place(key, kind, key)
     for edge in it.edges:
-        found.ways.append(Way(found.ids[_key(edge.source)], found.ids[_key(edge.target)]))
+        found.ways.append(Way(found.ids[_key(edge.source)], found.ids[_key(edge.target)], RACE if edge.race else ""))
     for r in it.routings:
         for case in r.cases:
             for target in case.targets:

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import flowbook as fb
-from flowbook.run.runner import Ending, Runner
+from flowbook.run.ending import Ending
+from flowbook.run.runner import Runner
 from flowbook.store import driver
 from tests.crash.jobs import FLOWS, MARKS
 

@@ -163,3 +163,16 @@ def test_both_spellings_frame_a_cell_and_nothing_else_does(lines: list[str], fir
         assert found[-1] == f"{HOOK}.end()\n"
         assert len(found) == len(lines) + 1
         assert all(line.endswith("\n") for line in found)
+
+
+def test_races_and_parallel_forks_need_no_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their members are nodes: one that is not defined becomes a mistake that is told with the others."""
+    body = (
+        "@step\ndef a(): ...\n@step\ndef b(): ...\n"
+        "a >> race(b, sleep('1h')) >> parallel(a.as_('c'), b.as_('d'))\nrace(a, bb)\n"
+    )
+    it = run(body, monkeypatch)
+    raced, unknown = it.pieces
+    assert [bool(e.race) for e in raced.edges] == [True, True, False, False, False, False]
+    assert "'bb' is not defined" in unknown.heads[1].shown
+    assert not {"race", "parallel"} & set(it.namespace)

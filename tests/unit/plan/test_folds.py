@@ -17,12 +17,12 @@ from flowbook.plan.events import RunCompleted
 from flowbook.plan.journal import OUTCOMES, Entry, from_entry, to_entry
 from flowbook.plan.records import Run, Status
 from tests.unit.plan.driving import ID, NOW, Drive
-from tests.unit.plan.topologies import flows
+from tests.unit.plan.topologies import flows, racing_flows
 
 seeds = st.randoms(use_true_random=False)
 
 
-@given(flows, seeds)
+@given(flows | racing_flows, seeds)
 def test_every_run_ends_and_fires_each_path_once(flow: Graph, random: Any) -> None:
     """No schedule stands still, and no path has two results."""
     drive = Drive.of(flow).to_end(random.choice)
@@ -64,7 +64,7 @@ def driven(flow: Graph, random: Any) -> Drive:
     return drive
 
 
-@given(flows, seeds)
+@given(flows | racing_flows, seeds)
 def test_the_fold_of_the_journal_is_the_live_record(flow: Graph, random: Any) -> None:
     """Advisory rows or not: a resume sees what memory saw."""
     drive = driven(flow, random)
@@ -76,7 +76,7 @@ def test_the_fold_of_the_journal_is_the_live_record(flow: Graph, random: Any) ->
     assert decide(flow, without, NOW) == decide(flow, live, NOW)
 
 
-@given(flows, seeds)
+@given(flows | racing_flows, seeds)
 def test_a_snapshot_anywhere_and_the_rest_is_the_whole_fold(flow: Graph, random: Any) -> None:
     """A snapshot is a cache: with it and without it, the run is the same."""
     drive = driven(flow, random)

@@ -20,6 +20,7 @@ from flowbook.plan.events import (
     RunFailed,
     RunRetried,
     SignalRefused,
+    StepDropped,
     StepFinished,
     StepStarted,
     WaitBegan,
@@ -90,6 +91,7 @@ def test_each_event_has_a_kind_of_its_own_and_one_is_an_outcome() -> None:
         AttemptFailed("a#1", 1, Failure("", "", ""), False, False, None),
         WaitBegan("a#1", ("go",), None),
         SignalRefused("a#1", "go", 1, Failure("", "", "")),
+        StepDropped("a#1"),
         CancelRequested("me"),
         RunRetried("me"),
         RunCompleted(),
@@ -115,7 +117,7 @@ def test_what_the_codec_refuses_never_becomes_a_row() -> None:
         to_entry(StepFinished("a#1", 1, object(), {"a": object()}, None))
 
 
-@pytest.mark.parametrize("kind", [k for k in Kind if k not in (Kind.STARTED, Kind.COMPLETED)])
+@pytest.mark.parametrize("kind", [k for k in Kind if k not in (Kind.STARTED, Kind.DROPPED, Kind.COMPLETED)])
 def test_a_damaged_row_says_which(kind: Kind) -> None:
     """A row whose payload is not what its kind says is damaged, and its number is told."""
     from flowbook.codec import encode

@@ -17,6 +17,7 @@ from flowbook.graph.expression import END_NODE as END
 from flowbook.graph.expression import branch
 from flowbook.graph.flow import Graph, graph
 from flowbook.graph.pause import Pause, sleep
+from flowbook.graph.race import race
 from flowbook.graph.step import Step, step
 
 
@@ -66,11 +67,12 @@ def never(_: Any) -> bool:
 
 
 Block = tuple[Any, ...]
-"""("step",) | ("nap",) | ("seq", block...) | ("fork", (block, how)...) | ("choice", block...) | ("loop", times, block);
-how is "join", "end" (the branch always ends before the join) or "maybe" (it ends at every second visit)."""
+"""("step",) | ("nap",) | ("seq", block...) | ("fork", (block, how)...) | ("choice", block...) | ("loop", times, block) |
+("race", block...); how is "join", "end" (the branch always ends before the join) or "maybe" (it ends at every second
+visit)."""
 
 
-def blocks_of(*leaves: str) -> st.SearchStrategy[Block]:
+def blocks_of(*leaves: str, races: bool = False) -> st.SearchStrategy[Block]:
     """Blocks whose smallest parts are these."""
     return st.recursive(
         st.sampled_from([(leaf,) for leaf in leaves]),
@@ -81,6 +83,7 @@ def blocks_of(*leaves: str) -> st.SearchStrategy[Block]:
             ),
             st.lists(inner, min_size=1, max_size=3).map(lambda cases: ("choice", *cases)),
             st.tuples(st.just("loop"), st.integers(1, 3), inner),
+            *([st.lists(inner, min_size=2, max_size=3).map(lambda members: ("race", *members))] if races else []),
         ),
         max_leaves=8,
     )
@@ -114,6 +117,12 @@ def build(block: Block, it: Building) -> tuple[Step | Pause, Step | Pause]:
                 it.parts.append(last >> tail)
                 it.parts.append(tail >> branch(it.even(tail) if how == "maybe" else never, {True: meet, False: END}))
             return head, meet
+        case ("race", *members):
+            head, meet = it.step("race"), it.step("won")
+            entries = [build(inner, it) for inner in members]
+            it.parts.append(head >> race(*(entry for entry, _ in entries)))
+            it.parts += [last >> meet for _, last in entries]
+            return head, meet
         case ("choice", *cases):
             head, merge = it.step("choice"), it.step("merge")
             built_cases = [build(inner, it) for inner in cases]
@@ -140,3 +149,5 @@ def flow(block: Block) -> Graph:
 
 
 flows: st.SearchStrategy[Graph] = blocks_of("step").map(flow)
+racing_flows: st.SearchStrategy[Graph] = blocks_of("step", races=True).map(flow)
+"""Flows in which what happens depends on who is faster."""

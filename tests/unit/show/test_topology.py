@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from flowbook.graph.expression import END_NODE, START_NODE, branch
 from flowbook.graph.flow import graph
+from flowbook.graph.race import race
+from flowbook.graph.source import describe
 from flowbook.graph.step import step
+from flowbook.show.layout import arrange
+from flowbook.show.svg import draw
+from flowbook.show.text import flow_plain
 from flowbook.show.topology import Kind, Topology, topology_of
 from tests.unit.show.samples import SPEC
 
@@ -83,3 +88,21 @@ def test_a_damaged_spec_is_drawn_as_far_as_it_goes() -> None:
     """Looking at a run must not fail because of what is stored."""
     for spec in ({}, {"nodes": None}, {"nodes": [{}, 3, {"name": "a", "ways": [["gone"]]}], "entry": ["x"]}):
         assert topology_of(spec).places
+
+
+def test_a_race_is_told_from_a_fork() -> None:
+    """By its bar and by what is written on the way to it, drawn from the code and from the spec alike."""
+    raced = graph("f", search >> race(left, right) >> report)
+    forked = graph("f", search >> [left, right] >> report)
+    it = topology_of(raced)
+    assert ("search", "race", "first wins") in ends(it)
+    assert ends(topology_of(describe(raced).spec)) == ends(it)
+    assert [p.kind for p in topology_of(forked).places].count(Kind.RACE) == 0
+    assert "search -> left (first wins), right (first wins)" in flow_plain(raced)
+    assert draw(arrange(it)) != draw(arrange(topology_of(forked)))
+
+
+def test_a_case_that_leads_into_a_race_keeps_its_label() -> None:
+    """Both are written on the way."""
+    it = topology_of(graph("f", judge >> branch(lambda s: s.judge, {True: race(left, right), False: END_NODE})))
+    assert ("judge", "race", "True · first wins") in ends(it)

@@ -1,0 +1,70 @@
+"""Races: who is out of one, and what goes when one is won.
+
+Owns: pure questions about the branches of races, asked of a run. Refuses: moving tokens (`tokens.py`).
+
+A branch whose step has used up its attempts is *out* while others of its race may still win: nothing more is started
+in it, and nothing of it is thrown away, because a retry of the run lets it go on. When all are out the race itself has
+failed, and with it the branch that it stands in, or the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+
+from flowbook.plan.records import ROOT, Phase, Run, Token
+
+
+def out_of_race(run: Run, failed: Iterable[str]) -> AbstractSet[str]:
+    """Ids of the tokens that cannot go on, ``failed`` being the paths whose attempts are used up.
+
+    With ``ROOT`` among them the run itself has failed.
+    """
+    at = {t.path: t for t in run.tokens.values() if t.phase is Phase.READY}
+    out: set[str] = set()
+    for path in failed:
+        token: Token | None = at.get(path)
+        while token is not None and token.id not in out:
+            out.add(token.id)
+            scope = None if token.scope is None else run.scopes[token.scope]
+            if scope is not None and scope.first and not out.issuperset(scope.members):
+                break  # the others may win
+            token = None if scope is None else run.tokens[scope.parent]
+    return out if ROOT in out else out | _below(run, out)
+
+
+def standing(run: Run) -> frozenset[str]:
+    """The paths at which something is to be done or under way."""
+    return frozenset(t.path for t in run.tokens.values() if t.phase is Phase.READY)
+
+
+def dropped(before: Run, after: Run, path: str) -> tuple[str, ...]:
+    """The paths that went without an outcome when ``path`` had one: of branches that have lost a race."""
+    if len(after.scopes) >= len(before.scopes):
+        return ()
+    left = standing(after)
+    return tuple(p for p in sorted(standing(before)) if p != path and p not in left)
+
+
+def without_losers(run: Run) -> Run:
+    """A run without what it knew of paths at which no token stands any more."""
+    left = standing(run)
+    return replace(
+        run,
+        troubles={p: t for p, t in run.troubles.items() if p in left},
+        waits={p: w for p, w in run.waits.items() if p in left},
+        started={p: n for p, n in run.started.items() if p in left},
+    )
+
+
+def _below(run: Run, out: AbstractSet[str]) -> set[str]:
+    """The tokens of forks inside of branches that are out."""
+    found: set[str] = set()
+    parents = set(out)
+    while True:
+        more = {m for s in run.scopes.values() if s.parent in parents for m in s.members} - found
+        if not more:
+            return found
+        found |= more
+        parents = more
