@@ -27,7 +27,7 @@ HOOK = "__flowbook__"
 WORDS: dict[str, Any] = {
     "step": step, "START": START_NODE, "END": END_NODE, "branch": branch, "value": value, "Backoff": Backoff,
     "resource": resource, "when": when, "wait": wait, "wait_any": wait_any, "sleep": sleep,
-    "when": when, "wait": wait, "wait_any": wait_any, "sleep": sleep, "parallel": parallel, "race": race,
+    "parallel": parallel, "race": race,
 }  # fmt: skip
 
 
