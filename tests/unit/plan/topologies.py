@@ -68,8 +68,8 @@ def never(_: Any) -> bool:
 
 Block = tuple[Any, ...]
 """("step",) | ("nap",) | ("seq", block...) | ("fork", (block, how)...) | ("choice", block...) |
-("loop", times, block) | ("race", block...); how is "join", "end" (the branch always ends before the join) or "maybe" (it
-ends at every second visit)."""
+("loop", times, block) | ("race", block...); how is "join", "end" (the branch always ends before the join) or "maybe"
+(it ends at every second visit)."""
 
 
 def blocks_of(*leaves: str, races: bool = False) -> st.SearchStrategy[Block]:
