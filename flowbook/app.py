@@ -22,6 +22,7 @@ from flowbook.errors import (
     RunCancelled,
     RunNotFound,
     RunOver,
+    RunTimedOut,
     RunUnfinished,
     StepFailed,
     UsageError,
@@ -348,6 +349,8 @@ class App:
         view = await self.view(run_id)
         if view.failure is None:
             return StepFailed(f"run {run_id} failed")
+        if view.failure.code == RunTimedOut.code:
+            return RunTimedOut(view.failure.message)
         text = view.failure.traceback.rstrip() or f"{view.failure.type}: {view.failure.message}"
         told = StepFailed(f"run {run_id} failed at {view.failed_path or 'its start'}: {view.failure.message}\n{text}")
         told.__cause__ = cause

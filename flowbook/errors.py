@@ -25,7 +25,8 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── AttemptLost             FB309
     │   ├── IllegalTransition       FB310
     │   ├── WaitTimedOut            FB311
-    │   └── PayloadRefused          FB312
+    │   ├── PayloadRefused          FB312
+    │   └── RunTimedOut             FB313
     ├── StoreError              FB4xx  the database, or the way to it
     │   ├── StoreUnavailable        FB401
     │   ├── Fenced                  FB402
@@ -217,6 +218,12 @@ class PayloadRefused(RunError):
     """The payload of a signal does not fit what the wait declares; the wait goes on."""
 
     code = "FB312"
+
+
+class RunTimedOut(RunError):
+    """The run took longer than the ``run_timeout=`` of its flow."""
+
+    code = "FB313"
 
 
 class StoreError(FlowbookError):

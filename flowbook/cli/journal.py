@@ -89,7 +89,7 @@ def words(event: Event) -> str:
         case CancelRequested(by) | RunRetried(by) | RunCancelled(by):
             text = f"by {by}"
         case RunFailed(path, failure):
-            text = f"at {path}: {failure.type}: {failure.message}"
+            text = f"{f'at {path}: ' if path else ''}{failure.type}: {failure.message}"
         case StepDropped():
             text = "another branch won the race"
         case RunCompleted():

@@ -127,6 +127,9 @@ def policy_from(stored: dict[str, Any], flow: str) -> Policy:
         if "backoff" in options:
             backoff = {name: v if name == "jitter" else _number(v) for name, v in options["backoff"].items()}
             options["backoff"] = Backoff(**backoff)
+        for names in ("retry_on", "no_retry_on"):
+            if names in options:
+                options[names] = tuple(options[names])
         return Policy(**options)
     except (TypeError, ValueError) as error:
         raise NotPortable(flow, (f"a step has an option that this release of flowbook lacks: {error}",)) from None

@@ -30,7 +30,10 @@ def packed(graph: Graph) -> dict[str, str]:
     nodes = {name: (_packed(node.step), node.ways, node.router, node.labels) for name, node in graph.nodes.items()}
     state = graph.schema.source if graph.schema else None
     try:
-        data = cloudpickle.dumps((graph.name, nodes, graph.entry, graph.joins, state, graph.version, graph.freeze))
+        limits = {"run_timeout": graph.run_timeout}
+        data = cloudpickle.dumps(
+            (graph.name, nodes, graph.entry, graph.joins, state, graph.version, graph.freeze, limits)
+        )
     except Exception as error:
         return {"reason": f"{type(error).__name__}: {error}"}
     if len(data) > LIMIT:
@@ -41,15 +44,17 @@ def packed(graph: Graph) -> dict[str, str]:
 def unpacked(flow: str, carried: dict[str, Any]) -> Graph:
     """The graph that was packed. Its signature has been verified. Raises `NotPortable` if it does not load here."""
     try:
-        name, nodes, entry, joins, state, version, freeze = pickle.loads(base64.b64decode(carried["pickle"]))  # noqa: S301
+        name, nodes, entry, joins, state, version, freeze, limits = pickle.loads(base64.b64decode(carried["pickle"]))  # noqa: S301
     except Exception as error:
         raise NotPortable(flow, (f"its pickle does not load here: {type(error).__name__}: {error}",)) from error
     made = {
-        key: Node(place if isinstance(place, Pause) else Step(place[0], key, *place[1:]), ways, router, labels)
+        key: Node(place if isinstance(place, Pause) else Step(name=key, **place), ways, router, labels)
         for key, (place, ways, router, labels) in nodes.items()
     }
-    return Graph(name, made, entry, joins, schema_of(state), version, freeze, pickled=True)
+    return Graph(name, made, entry, joins, schema_of(state), version, freeze, pickled=True, **limits)
 
 
 def _packed(place: Step | Pause) -> Any:
-    return place if isinstance(place, Pause) else (place.fn, place.policy, place.guard)
+    if isinstance(place, Pause):
+        return place
+    return {"fn": place.fn, "policy": place.policy, "guard": place.guard, "retry_if": place.retry_if}

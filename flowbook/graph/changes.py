@@ -46,6 +46,9 @@ def _nodes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     yield from _races(old, new)
     if old.get("entry") != new.get("entry") and set(new.get("entry") or ()) <= before.keys():
         yield f"it begins with {_list(new.get('entry') or ())}"
+    if old.get("run_timeout") != new.get("run_timeout"):
+        was, now = (spoken(s["run_timeout"]) if s.get("run_timeout") else "no limit" for s in (old, new))
+        yield f"its run_timeout is {now} instead of {was}"
 
 
 def _races(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
@@ -119,6 +122,8 @@ def _roles(d: Defined) -> dict[str, str]:
             found.setdefault(node["step"], f"step `{node['name']}`")
         if "when" in node:
             found.setdefault(node["when"], f"the condition of `{node['name']}`")
+        if "retry_if" in node:
+            found.setdefault(node["retry_if"], f"the retry_on of `{node['name']}`")
         if "router" in node:
             found.setdefault(node["router"], f"the router behind {node['name']}")
     if d.spec.get("state"):

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flowbook.errors import DeclarationError, TopologyError
 from flowbook.graph import launch
 from flowbook.graph.checks import check
+from flowbook.graph.durations import Duration
 from flowbook.graph.expression import END_NODE, START_NODE, Case, Edge, Fragment, Routing, Unknown, fragment
 from flowbook.graph.names import END, NAME, START
-from flowbook.graph.pause import Pause, Signal
+from flowbook.graph.pause import Pause, Signal, length
 from flowbook.graph.race import begins, races
 from flowbook.graph.resource import Resource, collected
+from flowbook.graph.retrying import RetryOn
 from flowbook.graph.state import StateSchema, schema_of
-from flowbook.graph.step import Step
+from flowbook.graph.step import UNSAID, Backoff, Defaults, Step, attempt_options
 
 Router = Callable[[Any], Any]
 Place = Step | Pause
@@ -68,6 +70,8 @@ class Graph:
     """Name of a parameter -> the resource that fills it where the state has no such key."""
     races: frozenset[tuple[str, int]] = frozenset()
     """(node, way) of each fork whose first branch wins (`race.py`)."""
+    run_timeout: float | None = None
+    """Seconds that a run may take from its beginning, or from its last retry; None: as long as it likes."""
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -131,19 +135,42 @@ def graph(
     freeze: Mapping[str, Any] | None = None,
     pickled: bool = False,
     resources: Sequence[Resource] = (),
+    retries: int = UNSAID,
+    backoff: Backoff | Sequence[float] | None = UNSAID,
+    timeout: Duration | None = UNSAID,
+    retry_on: RetryOn | None = UNSAID,
+    no_retry_on: RetryOn | None = UNSAID,
+    run_timeout: Duration | None = None,
 ) -> Graph:
     """A graph from one or several topology expressions: ``fb.graph("etl", load >> [a, b] >> report)``.
 
-    ``resources``: those that are not found by their name where the steps were written.
+    ``retries``, ``backoff``, ``timeout`` (per attempt), ``retry_on`` and ``no_retry_on`` hold for every step that does
+    not say otherwise. ``run_timeout`` is how long a run may take as a whole: from when it began (time in a queue does
+    not count), by the database's clock, whatever crashes meanwhile. Then what is under way is stopped and the run
+    fails with FB313; a retry of the run has as long again. ``resources``: those that are not found by their name where
+    the steps were written.
+
     Raises `TopologyError` with every mistake, `StateError` for an unusable state schema.
     """
+    defaults = attempt_options(
+        retries=retries, backoff=backoff, timeout=timeout, retry_on=retry_on, no_retry_on=no_retry_on
+    )
     if not NAME.match(name):
         raise DeclarationError(
             f"{name!r} cannot be a flow's name: letters, digits and _ only, not starting with a digit"
         )
-    return _Builder(name, [fragment(t) for t in (topology, *more)]).build(
+    made = _Builder(name, [fragment(t) for t in (topology, *more)]).build(
         schema_of(state), version, freeze or {}, pickled, resources
     )
+    limit = None if run_timeout is None else length(run_timeout)
+    return replace(made, nodes=_with_defaults(made.nodes, defaults), run_timeout=limit)
+
+
+def _with_defaults(nodes: Mapping[str, Node], defaults: Defaults) -> Mapping[str, Node]:
+    return {
+        name: replace(node, step=node.step.with_defaults(defaults)) if isinstance(node.step, Step) else node
+        for name, node in nodes.items()
+    }
 
 
 class _Builder:

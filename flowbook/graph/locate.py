@@ -60,6 +60,8 @@ class Origin:
     filename: str
     namespace: dict[str, Any]
     flags: int
+    module: str
+    """That it was written in, which its name says only where no other class has that name."""
 
 
 ORIGINS: weakref.WeakKeyDictionary[type, Origin] = weakref.WeakKeyDictionary()

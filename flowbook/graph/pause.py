@@ -135,8 +135,8 @@ def sleep(duration: Duration, *, name: str | None = None) -> Pause:
 
     ``send >> sleep("1h") >> remind``
     """
-    length = _length(duration)
-    return Pause(_checked(name or f"sleep_{spoken(length)}"), (), length)
+    limit = length(duration)
+    return Pause(_checked(name or f"sleep_{spoken(limit)}"), (), limit)
 
 
 def fitting(signal: Signal, payload: Any) -> Any:
@@ -157,7 +157,7 @@ def _pause(name: str, signals: Mapping[str, type | None], timeout: Duration | No
             )
         if schema is not None and not inspect.isclass(schema):
             raise DeclarationError(f"schema={schema!r} of signal {signal!r} is no class")
-    limit = None if timeout is None else _length(timeout)
+    limit = None if timeout is None else length(timeout)
     return Pause(_checked(name), tuple(Signal(s, schema) for s, schema in signals.items()), limit, into)
 
 
@@ -183,11 +183,12 @@ def _divided(pause: Pause, cases: tuple[Case, ...], ways: Mapping[str, Any]) -> 
     )
 
 
-def _length(duration: Duration) -> float:
-    length = seconds(duration)
-    if length > LONGEST:
+def length(duration: Duration) -> float:
+    """A duration in seconds that a moment can be reckoned with. Raises `DeclarationError` beyond a hundred years."""
+    found = seconds(duration)
+    if found > LONGEST:
         raise DeclarationError(f"{duration!r} is more than a hundred years")
-    return length
+    return found
 
 
 def _checked(name: str) -> str:

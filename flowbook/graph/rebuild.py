@@ -141,9 +141,10 @@ class _Workshop:
         freeze = {n: self._constant(key) for n, key in self.d.sources["frozen"].items()}
         resources = {n: self._resource(self._made[key]) for n, key in spec.get("resources", {}).items()}
         races = frozenset((node, way) for node, way in spec.get("races", ()))
+        limit = spec.get("run_timeout")
         return Graph(
             spec["name"], nodes, tuple(spec["entry"]), joins, schema, spec["version"], freeze,
-            resources=resources, races=races,
+            resources=resources, races=races, run_timeout=None if limit is None else float(limit),
         )  # fmt: skip
 
     def discard(self) -> None:
@@ -236,7 +237,8 @@ class _Workshop:
                 self.d.flow, (f"`{key}` cannot be defined again here: {type(error).__name__}: {error}",)
             ) from error
         if isinstance(thing, type):
-            ORIGINS[thing] = Origin(self._files[number], self._modules[number].__dict__, entry["flags"])
+            space = self._modules[number].__dict__
+            ORIGINS[thing] = Origin(self._files[number], space, entry["flags"], entry["module"])
         return thing
 
     def _close(self, function: types.FunctionType, meanings: Mapping[str, Any], known: Mapping[str, Any]) -> None:
@@ -320,6 +322,8 @@ class _Workshop:
 
     def _placed(self, stored: Mapping[str, Any]) -> Step:
         step = self._step(stored["step"], stored["name"], stored["policy"])
+        if "retry_if" in stored:
+            step = step.like(retry_if=self._made[stored["retry_if"]])
         return when(self._made[stored["when"]], step) if "when" in stored else step
 
     def _pause(self, name: str, stored: Mapping[str, Any]) -> Pause:

@@ -103,6 +103,7 @@ class _Collector:
             "joins": [[node, way, join] for (node, way), join in self.graph.joins.items()],
             "state": self._state(),
             **({"races": sorted([node, way] for node, way in self.graph.races)} if self.graph.races else {}),
+            **self._limits(),
         }
         if self.graph.resources:
             spec["resources"] = {name: self._resource(r) for name, r in sorted(self.graph.resources.items())}
@@ -134,6 +135,8 @@ class _Collector:
             found["doc"] = storable(inspect.cleandoc(node.step.__doc__ or "").partition("\n")[0])
             if node.step.guard is not None:
                 found["when"] = self.callable(node.step.guard, f"condition of {name}")
+            if node.step.retry_if is not None:
+                found["retry_if"] = self.callable(node.step.retry_if, f"retry_on of {name}")
         if node.router is not None:
             found["router"] = self.callable(node.router, f"router behind {name}")
         if node.labels:
@@ -142,6 +145,10 @@ class _Collector:
             ]
             found["values"] = [self._label(name, label) for label in node.labels]
         return found
+
+    def _limits(self) -> dict[str, Any]:
+        """Options of the flow as a whole. Those that are not set are left out, so that new ones change nothing."""
+        return {} if self.graph.run_timeout is None else {"run_timeout": self.graph.run_timeout}
 
     def _pause(self, pause: Pause) -> dict[str, Any]:
         return {
@@ -313,7 +320,7 @@ class _Collector:
             if isinstance(node.step, Pause):
                 pieces += [s.schema for s in node.step.signals if s.schema is not None]
             else:
-                pieces += [node.step.fn, *([node.step.guard] if node.step.guard is not None else [])]
+                pieces += [f for f in (node.step.fn, node.step.guard, node.step.retry_if) if f is not None]
         if self.graph.schema is not None:
             pieces.append(self.graph.schema.source)
         return {str(getattr(p, "__module__", "")) for p in pieces}
@@ -377,6 +384,7 @@ class _Collector:
                 "joins": spec["joins"],
                 "state": spec["state"] and {k: spec["state"][k] for k in ("class",)},
                 **{k: spec[k] for k in ("resources", "races") if k in spec},
+                **self._limits(),
                 "callables": {key: self._identity(key, entry) for key, entry in self.callables.items()},
             }
         )

@@ -1,6 +1,7 @@
 """Steps: plain functions with a name and a policy.
 
-Owns: `Step`, its options, `Backoff`, the `step` decorator, `when` and `value`. Refuses: running, retrying, storing.
+Owns: `Step`, its options, `Backoff`, the `step` decorator, `when` and `value`. Refuses: running, retrying, storing, and
+knowing exceptions (`retrying.py`).
 A step stays a function: calling it calls the function, with nothing in between.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, overload
 
@@ -16,6 +17,7 @@ from flowbook.errors import DeclarationError
 from flowbook.graph.durations import Duration, seconds
 from flowbook.graph.expression import Composable
 from flowbook.graph.names import NAME
+from flowbook.graph.retrying import Predicate, RetryOn, is_one_of, sorted_out
 
 Store = Literal["codec", "pickle", "recompute"]
 """How a result is kept: by the codec, as a signed pickle, or not at all (computed again on resume)."""
@@ -27,6 +29,7 @@ class Backoff:
 
     ``initial * factor ** (failures - 1)`` seconds, at most ``max``; with ``jitter`` a random part of that, never less
     than half (spread without collapse: AWS Architecture Blog, "Exponential Backoff And Jitter", 2015, "equal jitter").
+    `fixed` and `linear` make the other usual kinds; where a step takes a back-off it also takes a list of seconds.
     """
 
     initial: float = 1.0
@@ -37,13 +40,42 @@ class Backoff:
     jitter: bool = True
     delays: tuple[float, ...] = ()
     """Explicit seconds per failure, the last one repeated; when given, the rest is not used."""
+    step: float = 0.0
+    """Seconds that come on top with each further failure."""
+
+    def __post_init__(self) -> None:
+        for name in ("initial", "factor", "max", "step"):
+            if not getattr(self, name) >= 0:
+                raise DeclarationError(f"Backoff({name}={getattr(self, name)!r}): it is a number and not negative")
+        if not all(s >= 0 for s in self.delays):
+            raise DeclarationError(f"Backoff(delays={self.delays!r}): seconds are not negative")
+
+    @classmethod
+    def fixed(cls, every: Duration, *, jitter: bool = False) -> Backoff:
+        """Always as long: ``Backoff.fixed(5)``, ``Backoff.fixed("1m")``."""
+        length = seconds(every)
+        return cls(length, 1.0, length, jitter)
+
+    @classmethod
+    def linear(
+        cls, initial: Duration = 1.0, step: Duration = 1.0, max: Duration = 60.0, *, jitter: bool = False
+    ) -> Backoff:
+        """``step`` longer each time: 1 s, 2 s, 3 s, ... at most ``max``."""
+        return cls(seconds(initial), 1.0, seconds(max), jitter, step=seconds(step))
+
+    @classmethod
+    def exponential(
+        cls, initial: Duration = 1.0, factor: float = 2.0, max: Duration = 60.0, *, jitter: bool = True
+    ) -> Backoff:
+        """``factor`` times as long each time, the same as ``Backoff(initial, factor, max)``: 1 s, 2 s, 4 s, ..."""
+        return cls(seconds(initial), factor, seconds(max), jitter)
 
     def delay(self, failures: int, roll: float) -> float:
         """Seconds to wait after the ``failures``-th failure (from 1); ``roll`` is a random number in [0, 1)."""
         if self.delays:
             return self.delays[min(failures, len(self.delays)) - 1]
         try:
-            full = min(self.initial * self.factor ** (failures - 1), self.max)
+            full = min(self.initial * self.factor ** (failures - 1) + self.step * (failures - 1), self.max)
         except OverflowError:  # after a thousand failures
             full = self.max
         return full * (0.5 + roll / 2) if self.jitter else full
@@ -61,6 +93,10 @@ class Policy:
     store: Store = "codec"
     executor: Literal["default", "process"] = "default"
     """default: coroutines on the engine's loop, functions in a thread. process: functions in another process."""
+    retry_on: tuple[str, ...] = ()
+    """Names of exception classes that are worth another attempt; none: all are."""
+    no_retry_on: tuple[str, ...] = ()
+    """Names of exception classes that are not, whatever ``retry_on`` says."""
 
 
 MOST_RETRIES = 30_000
@@ -74,7 +110,14 @@ class Step(Composable):
     """A function that can stand in a topology. Made by `step`; immutable."""
 
     def __init__(
-        self, fn: Callable[..., Any], name: str, policy: Policy, guard: Callable[[Any], Any] | None = None
+        self,
+        fn: Callable[..., Any],
+        name: str,
+        policy: Policy,
+        guard: Callable[[Any], Any] | None = None,
+        *,
+        retry_if: Predicate | None = None,
+        said: frozenset[str] = frozenset(),
     ) -> None:
         if not NAME.match(name):
             raise DeclarationError(
@@ -86,6 +129,10 @@ class Step(Composable):
         self.policy = policy
         self.guard = guard
         """Asked with the state before the step would run; false: it is skipped. None: it always runs (`when`)."""
+        self.retry_if = retry_if
+        """Asked with the exception of a failed attempt, besides ``policy.retry_on``; None: only that counts."""
+        self.said = said
+        """Options that were given, which the defaults of a flow do not change."""
         self.signature = inspect.signature(fn)
         self.is_async = inspect.iscoroutinefunction(fn)
         """True for coroutine functions. Looked at once: asking takes longer than starting a step."""
@@ -93,11 +140,38 @@ class Step(Composable):
 
     def as_(self, name: str) -> Step:
         """The same function as another node."""
-        return Step(self.fn, name, self.policy, self.guard)
+        return self.like(name=name)
 
     def with_policy(self, **changes: Any) -> Step:
         """The same node with other options."""
-        return Step(self.fn, self.name, replace(self.policy, **changes), self.guard)
+        return self.like(policy=replace(self.policy, **changes), said=self.said | changes.keys())
+
+    def with_defaults(self, defaults: Defaults) -> Step:
+        """The same node with a flow's options where it has none of its own; itself where that changes nothing."""
+        policy = replace(self.policy, **{k: v for k, v in defaults.policy.items() if k not in self.said})
+        retry_if = self.retry_if if "retry_on" in self.said else defaults.retry_if
+        same = policy == self.policy and retry_if is self.retry_if
+        return self if same else self.like(policy=policy, retry_if=retry_if)
+
+    def retries_on(self, error: BaseException) -> bool:
+        """Is this exception worth another attempt? One that the predicate raises is noted on it, and means no."""
+        policy = self.policy
+        if is_one_of(error, policy.no_retry_on):
+            return False
+        if not policy.retry_on and self.retry_if is None:
+            return True
+        if is_one_of(error, policy.retry_on):
+            return True
+        try:
+            return self.retry_if is not None and bool(self.retry_if(error))
+        except Exception as broken:
+            error.add_note(f"not tried again: retry_on of step {self.name!r} raised {type(broken).__name__}: {broken}")
+            return False
+
+    def like(self, **changes: Any) -> Step:
+        """This step with other parts."""
+        parts = {name: getattr(self, name) for name in ("fn", "name", "policy", "guard", "retry_if", "said")}
+        return Step(**{**parts, **changes})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.fn(*args, **kwargs)
@@ -121,7 +195,7 @@ def when(condition: Callable[[Any], Any], step: Step) -> Step:
         raise DeclarationError(f"when(..., {step!r}): only a step can be skipped; for anything else use branch(...)")
     if step.guard is not None:
         raise DeclarationError(f"step {step.name!r} has a condition already: put both into one")
-    return Step(step.fn, step.name, step.policy, condition)
+    return step.like(guard=condition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +210,65 @@ def value(of: Any) -> Value:
     return Value(of)
 
 
+class _Unsaid:
+    """What an option is where nobody gave it: the flow's default, else flowbook's."""
+
+    def __repr__(self) -> str:
+        return "<default>"
+
+
+UNSAID: Any = _Unsaid()
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """Options about attempts that were given, checked: of one step, or of a flow for the steps that have none."""
+
+    policy: Mapping[str, Any]
+    """Field of `Policy` -> value."""
+    retry_if: Predicate | None = None
+
+
+def attempt_options(
+    *,
+    retries: int = UNSAID,
+    backoff: Backoff | Sequence[float] | None = UNSAID,
+    timeout: Duration | None = UNSAID,
+    retry_on: RetryOn | None = UNSAID,
+    no_retry_on: RetryOn | None = UNSAID,
+) -> Defaults:
+    """The options that were given. Raises `DeclarationError` for one that cannot work."""
+    policy: dict[str, Any] = {}
+    retry_if: Predicate | None = None
+    if retries is not UNSAID:
+        if not 0 <= retries <= MOST_RETRIES:
+            raise DeclarationError(f"retries={retries!r}: it counts further attempts, so 0 to {MOST_RETRIES:,}")
+        policy["retries"] = retries
+    if backoff is not UNSAID:
+        policy["backoff"] = _backoff(backoff)
+    if timeout is not UNSAID:
+        policy["timeout"] = None if timeout is None else seconds(timeout)
+    if retry_on is not UNSAID:
+        policy["retry_on"], retry_if = ((), None) if retry_on is None else sorted_out("retry_on", retry_on)
+    if no_retry_on is not UNSAID:
+        names, predicate = ((), None) if no_retry_on is None else sorted_out("no_retry_on", no_retry_on)
+        if predicate is not None:
+            raise DeclarationError("no_retry_on takes exception classes: put a function into retry_on=")
+        policy["no_retry_on"] = names
+    return Defaults(policy, retry_if)
+
+
 @overload
 def step(fn: Callable[..., Any], /) -> Step: ...
 @overload
 def step(
     *,
     name: str | None = None,
-    retries: int = 0,
-    backoff: Backoff | Sequence[float] | None = None,
-    timeout: Duration | None = None,
+    retries: int = ...,
+    backoff: Backoff | Sequence[float] | None = ...,
+    timeout: Duration | None = ...,
+    retry_on: RetryOn | None = ...,
+    no_retry_on: RetryOn | None = ...,
     store: Store = "codec",
     executor: Literal["default", "process"] = "default",
 ) -> Callable[[Callable[..., Any]], Step]: ...
@@ -155,30 +279,30 @@ def step(
     /,
     *,
     name: str | None = None,
-    retries: int = 0,
-    backoff: Backoff | Sequence[float] | None = None,
-    timeout: Duration | None = None,
+    retries: int = UNSAID,
+    backoff: Backoff | Sequence[float] | None = UNSAID,
+    timeout: Duration | None = UNSAID,
+    retry_on: RetryOn | None = UNSAID,
+    no_retry_on: RetryOn | None = UNSAID,
     store: Store = "codec",
     executor: Literal["default", "process"] = "default",
 ) -> Step | Callable[[Callable[..., Any]], Step]:
     """Make a function a step: ``@step`` or ``@step(retries=3, timeout="30s")``.
 
-    ``retries`` counts further attempts after the first; ``backoff`` is a `Backoff` or a list of seconds;
-    ``timeout`` is per attempt. Raises `DeclarationError` for options that cannot work.
+    ``retries`` counts further attempts after the first (default 0); ``backoff`` is a `Backoff` or a list of seconds;
+    ``timeout`` is per attempt. ``retry_on`` and ``no_retry_on`` say which exceptions are worth another attempt
+    (default: all): classes, their names as texts, or for ``retry_on`` a function of the exception; where both fit,
+    ``no_retry_on`` counts. What is not given is the flow's default (`flowbook.graph`). Raises `DeclarationError` for
+    options that cannot work.
     """
-    if not 0 <= retries <= MOST_RETRIES:
-        raise DeclarationError(f"retries={retries!r}: it counts further attempts, so 0 to {MOST_RETRIES:,}")
+    given = attempt_options(
+        retries=retries, backoff=backoff, timeout=timeout, retry_on=retry_on, no_retry_on=no_retry_on
+    )
     if store not in ("codec", "pickle", "recompute"):
         raise DeclarationError(f'store={store!r}: it is "codec", "pickle" or "recompute"')
     if executor not in ("default", "process"):
         raise DeclarationError(f'executor={executor!r}: it is "default" or "process"')
-    policy = Policy(
-        retries=retries,
-        backoff=_backoff(backoff),
-        timeout=None if timeout is None else seconds(timeout),
-        store=store,
-        executor=executor,
-    )
+    policy = Policy(**given.policy, store=store, executor=executor)
 
     def wrap(function: Callable[..., Any]) -> Step:
         if isinstance(function, Step):
@@ -191,7 +315,8 @@ def step(
             )
         if executor == "process" and inspect.iscoroutinefunction(function):
             raise DeclarationError(f'step {function.__name__!r}: executor="process" takes a plain def, not async def')
-        return Step(function, name or str(getattr(function, "__name__", "")), policy)
+        called = name or str(getattr(function, "__name__", ""))
+        return Step(function, called, policy, retry_if=given.retry_if, said=frozenset(given.policy))
 
     return wrap if fn is None else wrap(fn)
 

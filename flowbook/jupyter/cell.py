@@ -11,6 +11,7 @@ with its own line numbers, source and top-level ``await``.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from flowbook.graph.names import NAME
 from flowbook.graph.pause import Pause
 from flowbook.graph.step import Step
 from flowbook.ids import short
+from flowbook.jupyter.limits import LIMITS, limits
 from flowbook.jupyter.mistakes import brief, usage
 from flowbook.jupyter.names import HOOK, Words
 from flowbook.jupyter.parse import Command, parse
@@ -41,6 +43,7 @@ COMMAND = Command(
         "--freeze A,B": "notebook variables that belong to the flow, with their values",
         "--pickle": "carry what source cannot rebuild as a signed pickle (needs cloudpickle)",
         "--version TEXT": "a label of your own for this version",
+        **LIMITS,
     },
 )
 
@@ -79,6 +82,7 @@ class Begun:
     freeze: tuple[str, ...]
     pickled: bool
     version: str | None
+    limits: Mapping[str, Any]
 
 
 @dataclass
@@ -108,8 +112,9 @@ class Hook:
             raise usage(f"{name!r} cannot be a flow's name: letters, digits and _ only, not starting with a digit")
         freeze = tuple(filter(None, (w.strip() for w in parsed.options.get("freeze", "").split(","))))
         self.begun = Begun(
-            name, parsed.options.get("state"), freeze, "pickle" in parsed.options, parsed.options.get("version")
-        )
+            name, parsed.options.get("state"), freeze, "pickle" in parsed.options, parsed.options.get("version"),
+            limits(parsed.options),
+        )  # fmt: skip
 
     def collect(self, value: Any) -> Any:
         """A bare expression at the cell's top level: a topology joins the graph, anything else is itself."""
@@ -158,8 +163,9 @@ class Hook:
                 raise DeclarationError(f"--state {begun.state}: {type(error).__name__}: {error}") from None
         freeze = {n: namespace[n] for n in begun.freeze}
         return make_graph(
-            begun.name, pieces[0], *pieces[1:], state=state, version=begun.version, freeze=freeze, pickled=begun.pickled
-        )
+            begun.name, pieces[0], *pieces[1:], state=state, version=begun.version, freeze=freeze,
+            pickled=begun.pickled, **begun.limits,
+        )  # fmt: skip
 
 
 def says(made: Graph, registered: Registered | None, *, repeated: bool) -> tuple[list[str], list[str]]:

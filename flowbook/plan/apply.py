@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, TypeVar, assert_never
 from uuid import UUID
 
@@ -37,13 +38,15 @@ from flowbook.plan.transitions import after
 _T = TypeVar("_T")
 
 
-def begin(graph: Graph, run_id: UUID, input: Mapping[str, Any]) -> Run:
-    """A run before its first event. Raises `StateError` if the input does not fit the state schema."""
+def begin(graph: Graph, run_id: UUID, input: Mapping[str, Any], since: datetime | None = None) -> Run:
+    """A run before its first event, which began at ``since``. Raises `StateError` if the input does not fit the state
+    schema.
+    """
     values = dict(input) if graph.schema is None else graph.schema.initial(input)
     root = Token(ROOT, None, 0, "", "", Phase.READY, View(values, {}), ())
     movement = Movement(graph, {ROOT: root}, {}, {})
     movement.enter(root)
-    return Run(run_id, graph.name, Status.RUNNING, 0, movement.tokens, movement.scopes, movement.counts)
+    return Run(run_id, graph.name, Status.RUNNING, 0, movement.tokens, movement.scopes, movement.counts, since=since)
 
 
 def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run:
@@ -64,7 +67,7 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run:
             moved = Run(
                 run.id, run.flow, status, seq, movement.tokens, movement.scopes, movement.counts,
                 _without(run.troubles, path), waits=run.waits, heard=run.heard, floor=run.floor,
-                mail=run.mail, cancelled_by=run.cancelled_by,
+                since=run.since, mail=run.mail, cancelled_by=run.cancelled_by,
                 started=_without(run.started, path), failure=run.failure, failed_path=run.failed_path,
             )  # fmt: skip
             return without_losers(moved) if movement.won else moved
@@ -95,13 +98,14 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run:
             return replace(run, seq=seq)
         case CancelRequested(by, mail):
             return replace(run, seq=seq, cancelled_by=by, mail=mail)
-        case RunRetried(_, mail):
+        case RunRetried(_, mail, at):
             troubles = {p: t for p, t in run.troubles.items() if not t.final}
             # A pause whose time was up begins anew, or it would fail again at once.
             waits = {p: w for p, w in run.waits.items() if p not in run.troubles}
             return replace(
-                run, seq=seq, status=status, troubles=troubles, waits=waits, failure=None, failed_path=None, mail=mail
-            )
+                run, seq=seq, status=status, troubles=troubles, waits=waits, failure=None, failed_path=None, mail=mail,
+                since=at or run.since,
+            )  # fmt: skip
         case RunCompleted():
             return replace(run, seq=seq, status=status)
         case RunFailed(path, failure):

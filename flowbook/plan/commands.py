@@ -77,7 +77,10 @@ class FailRun:
     """Let what is running finish, start nothing, then end the run as failed."""
 
     path: str
+    """Of the step that failed it; empty: its time is up."""
     failure: Failure
+    until: datetime | None = None
+    """When what is still running is stopped; None: never."""
 
 
 @dataclass(frozen=True, slots=True)

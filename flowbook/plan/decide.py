@@ -26,6 +26,7 @@ from flowbook.plan.commands import (
 )
 from flowbook.plan.racing import out_of_race
 from flowbook.plan.records import ROOT, Failure, Letter, Phase, Run, Status, Trouble
+from flowbook.plan.timing import time_limit, timed_out
 from flowbook.plan.waiting import at_pause, untaken
 
 _NO_TROUBLE = Trouble()
@@ -38,7 +39,9 @@ def decide(graph: Graph, run: Run, now: datetime, letters: Sequence[Letter] = ()
     ``letters``: signals that were read from the mailbox, in order; those already consumed do no harm.
 
     A cancel goes before the end, the end before a failure (what failed after END was reached by all cannot exist), a
-    failure before new steps. A branch that has failed in a race which others may still win is left alone.
+    failure before the time limit of the run, and that before new steps. A branch that has failed in a race which others
+    may still win is left alone. A run with a limit is never without a moment to wait until, so it is woken for it
+    wherever it is parked.
     """
     if run.status is not Status.RUNNING:
         return ()
@@ -46,14 +49,17 @@ def decide(graph: Graph, run: Run, now: datetime, letters: Sequence[Letter] = ()
         return (CancelRun(run.cancelled_by),)
     if run.tokens[ROOT].phase is Phase.ENDED:
         return (CompleteRun(),)
+    limit = time_limit(graph, run)
     lost: AbstractSet[str] = frozenset()
     finals = [path for path, trouble in run.troubles.items() if trouble.final] if run.troubles else []
     if finals:
         lost = out_of_race(run, finals)
         if ROOT in lost:
-            return (FailRun(finals[0], run.troubles[finals[0]].failure or _UNKNOWN),)
+            return (FailRun(finals[0], run.troubles[finals[0]].failure or _UNKNOWN, limit),)
+    if limit is not None and limit <= now:
+        return (FailRun("", timed_out(graph), limit),)
     commands: list[Command] = []
-    earliest: datetime | None = None
+    earliest = limit
     left = untaken(letters, run.heard) if letters else []
     for token in run.tokens.values():
         if token.phase is not Phase.READY or token.id in lost:

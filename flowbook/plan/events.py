@@ -128,6 +128,8 @@ class RunRetried:
 
     by: str
     mail: int = 0
+    at: datetime | None = None
+    """When it went on (the database's clock): from here on its ``run_timeout`` counts anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +139,10 @@ class RunCompleted:
 
 @dataclass(frozen=True, slots=True)
 class RunFailed:
-    """A step has used up its attempts."""
+    """A step has used up its attempts, or the run its time."""
 
     path: str
+    """Of the step; empty: it was not a step that failed it."""
     failure: Failure
 
 

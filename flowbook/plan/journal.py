@@ -99,8 +99,8 @@ def to_entry(event: Event) -> Entry:
             return Entry(Kind.DROPPED, path, 0, b"")
         case CancelRequested(by, mail):
             return Entry(Kind.CANCEL_REQUESTED, "", 0, encode({"by": by, "m": mail}))
-        case RunRetried(by, mail):
-            return Entry(Kind.RETRIED, "", 0, encode({"by": by, "m": mail}))
+        case RunRetried(by, mail, at):
+            return Entry(Kind.RETRIED, "", 0, encode({"by": by, "m": mail, "t": at}))
         case RunCompleted():
             return Entry(Kind.COMPLETED, "", 0, b"")
         case RunFailed(path, failure):
@@ -131,7 +131,7 @@ def from_entry(entry: Entry) -> Event:
             case Kind.CANCEL_REQUESTED:
                 return CancelRequested(body["by"], body["m"])
             case Kind.RETRIED:
-                return RunRetried(body["by"], body["m"])
+                return RunRetried(body["by"], body["m"], body.get("t"))
             case Kind.COMPLETED:
                 return RunCompleted()
             case Kind.FAILED:

@@ -191,6 +191,8 @@ class Run:
     """Signal -> number of the last delivery of that name that was consumed or refused."""
     floor: int = 0
     """Every delivery up to this one is settled."""
+    since: datetime | None = None
+    """When the time began that ``run_timeout`` counts: the run's beginning or its last retry."""
     mail: int = 0
     """Number of the last cancel or retry that an entry says was read."""
     cancelled_by: str | None = None

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from flowbook import errors
-from flowbook.errors import FlowbookError, IllegalTransition, StoreError, Unencodable
+from flowbook.errors import FlowbookError, IllegalTransition, RunTimedOut, StoreError, Unencodable
 from flowbook.plan.records import Failure
 
 _HOUSE = str(Path(errors.__file__).resolve().parent) + os.sep
@@ -90,3 +90,8 @@ def lost(path: str, number: int) -> Failure:
     """What is said of an attempt whose process has ended under it."""
     told = f"the process that ran attempt {number} of {path} died before it ended"
     return Failure("flowbook.errors.AttemptLost", told, "", "FB309")
+
+
+def raised(failure: Failure) -> BaseException | None:
+    """The exception of a failure that no step raised; None: of a step's."""
+    return RunTimedOut(failure.message) if failure.code == RunTimedOut.code else None

@@ -38,7 +38,7 @@ class Loaded:
 
 async def load(store: Store, graph: Graph, row: RunRow) -> Loaded:
     """Read and fold a run. Raises `StateError` if its input does not fit, `Undecodable` for a damaged journal."""
-    run = begin(graph, row.id, input_of(row))
+    run = begin(graph, row.id, input_of(row), row.started_at)
     tag = snapshots.tag(graph)
     snapshot, entries = await store.history(row.id, tag)
     if snapshot is not None:
@@ -55,7 +55,7 @@ async def load(store: Store, graph: Graph, row: RunRow) -> Loaded:
 
 def fresh_run(graph: Graph, row: RunRow) -> Loaded:
     """A run that was started a moment ago and has no journal yet."""
-    return Loaded(begin(graph, row.id, input_of(row)), 0, (), frozenset())
+    return Loaded(begin(graph, row.id, input_of(row), row.started_at), 0, (), frozenset())
 
 
 def input_of(row: RunRow) -> Mapping[str, Any]:

@@ -20,11 +20,9 @@ from datetime import UTC, datetime
 from typing import Any, assert_never
 
 from flowbook.errors import (
-    DeclarationError,
     Fenced,
     PayloadTooLarge,
     StateError,
-    StepFailed,
     StoreError,
     StoreUnavailable,
     Unencodable,
@@ -45,9 +43,8 @@ from flowbook.plan.commands import (
     WaitForSignal,
     WaitUntil,
 )
-from flowbook.plan.decide import decide, has_ended, judge
+from flowbook.plan.decide import decide, has_ended
 from flowbook.plan.events import (
-    AttemptFailed,
     Event,
     RunCancelled,
     RunCompleted,
@@ -55,14 +52,15 @@ from flowbook.plan.events import (
     StepStarted,
 )
 from flowbook.plan.journal import Entry, from_entry, to_entry
-from flowbook.plan.records import Failure, Run, Status, Trouble, View
+from flowbook.plan.records import Run, Status, View
 from flowbook.plan.sealed import Absent
 from flowbook.plan.transitions import after
 from flowbook.ports import Ack, RunRow, Settlement, Snapshot
 from flowbook.run.attempts import Bench, Outcome, attempt
 from flowbook.run.context import Context
 from flowbook.run.ending import Ending, end_unread
-from flowbook.run.failures import failure_of, lost, named
+from flowbook.run.failures import failure_of, raised
+from flowbook.run.judging import Judge
 from flowbook.run.latch import Latch
 from flowbook.run.loading import Loaded, fresh_run, load
 from flowbook.run.losers import standing_at, stop_losers, with_losers
@@ -118,6 +116,7 @@ class Runner:
             tools.resources,
         )
         self._pauses = Pauses(self._bench)
+        self._judge = Judge(graph, tools)
         self._run: Run
         self.run: Run | None = None
         """The record at the end, for callers in this process."""
@@ -178,8 +177,7 @@ class Runner:
     async def _record_lost(self, loaded: Loaded) -> None:
         events: list[Event] = []
         for path, number in loaded.lost:
-            trouble = self._run.troubles.get(path, Trouble())
-            events.append(self._judged(path, number, trouble, lost(path, number), lost=True))
+            events.append(self._judge.lost(self._run, path, number))
         await self._append(events)
 
     # -- acting on what decide wants ---------------------------------------------------------------------------------
@@ -187,14 +185,16 @@ class Runner:
     async def _act(self) -> Ending | None:
         """Carry out what is wanted now; returns how the run was let go of, or None if it goes on."""
         # Only retries and pauses have to do with time; asking the clock at each step would cost more than deciding.
-        now = self.tools.clock.now() if self._run.troubles or self._run.waits else _NO_TIME
+        timed = self._run.troubles or self._run.waits or self.graph.run_timeout is not None
+        now = self.tools.clock.now() if timed else _NO_TIME
         commands = decide(self.graph, self._run, now, self._pauses.letters)
         until: datetime | None = None
-        listening = moved = False
+        listening = moved = starting = False
         self._barred = False
         for command in commands:
             match command:
                 case StartStep():
+                    starting = True
                     await self._start(command)
                 case WaitUntil(at):
                     until = at
@@ -210,7 +210,8 @@ class Runner:
             return await self._hand_back()
         if moved:
             return None
-        if (listening if until is None else self._is_far(until)) and self._is_idle():
+        # What ought to run and could not be begun just now is no reason to park.
+        if not starting and (listening if until is None else self._is_far(until)) and self._is_idle():
             return await self._park(until)
         await self._wait(until)
         return None
@@ -248,8 +249,7 @@ class Runner:
 
     def _at_its_last(self, path: str) -> bool:
         """True if another death of its process would be the end of a path, and of the run."""
-        trouble = self._run.troubles.get(path, Trouble())
-        return self._judged(path, 0, trouble, lost(path, 0), lost=True).final
+        return self._judge.lost(self._run, path, 0).final
 
     def tick(self) -> None:
         """Note the beginning of what has been under way for a while; what was quick is told by its outcome alone."""
@@ -265,12 +265,16 @@ class Runner:
         except asyncio.CancelledError as error:
             # Not every cancel is ours: a step that awaits something cancelled raises it too, and has failed.
             outcome = Outcome(command, cancelled=True) if self._stopping else Outcome(command, error=error)
-        self._outcomes.append(outcome)
-        self._latch.open()
+        if command.path in self._tasks:  # not given up meanwhile
+            self._outcomes.append(outcome)
+            self._latch.open()
 
     def _is_idle(self) -> bool:
         """True if nothing is under way: there is nothing to wait for but a time or a signal."""
         return not (self._tasks or self._outcomes or self._unread or self._barred)
+
+    def _is_past(self, until: datetime | None) -> bool:
+        return until is not None and until <= self.tools.clock.now()
 
     def _is_far(self, until: datetime) -> bool:
         """True if a time is not worth waiting for in memory."""
@@ -334,25 +338,9 @@ class Runner:
             except (StateError, ValueRefused) as refused:
                 error = refused
         assert error is not None
-        event = self._failed(outcome.command, error)
+        self._errors[outcome.command.path] = error
+        event = self._judge.failed(self._run, outcome.command, error)
         return apply(self.graph, run, event), to_entry(event)
-
-    def _failed(self, command: StartStep, error: BaseException) -> AttemptFailed:
-        self._errors[command.path] = error
-        if isinstance(error, Unencodable):
-            error = named(error, command.node)
-        trouble = self._run.troubles.get(command.path, Trouble())
-        failure = failure_of(error)
-        if isinstance(error, DeclarationError | ValueRefused | StepFailed | PayloadTooLarge):
-            # Another attempt would have the same end: the effect would be repeated for nothing.
-            return AttemptFailed(command.path, command.attempt, failure, lost=False, final=True, retry_at=None)
-        return self._judged(command.path, command.attempt, trouble, failure, lost=False)
-
-    def _judged(self, path: str, number: int, trouble: Trouble, failure: Failure, *, lost: bool) -> AttemptFailed:
-        node = path.partition("#")[0]
-        policy = self.graph.nodes[node].step.policy
-        verdict = judge(policy, trouble, lost=lost, now=self.tools.clock.now(), roll=self.tools.roll())
-        return AttemptFailed(path, number, failure, lost, verdict.final, verdict.retry_at)
 
     async def _append(self, events: Sequence[Event]) -> None:
         candidate = self._run
@@ -402,7 +390,7 @@ class Runner:
             if mail.kind == "signal":
                 self._pauses.add(mail)
             # What one delivery changes is how the next one is understood: a cancel may stand behind a retry.
-            elif mail.id > self._run.mail and (event := requested(mail, status)) is not None:
+            elif mail.id > self._run.mail and (event := requested(mail, status, self.tools.clock.now())) is not None:
                 events.append(event)
                 status = after(status, event)
         self._seen_mail = max(self._seen_mail, self._read)
@@ -412,16 +400,20 @@ class Runner:
 
     async def _end(self, command: CompleteRun | FailRun | CancelRun) -> Ending | None:
         match command:
-            case FailRun() if self._tasks:
+            case FailRun(until=until) if self._tasks and not self._is_past(until):
                 # What is under way may finish and is kept: a retry of the run does not pay for it again.
-                await self._wait(None)
+                await self._wait(until)
                 return None
+            case FailRun() if await self._stop_attempts():
+                return None  # what had finished just before is recorded first
             case FailRun(path, failure):
-                self.exception = self._errors.get(path)
-                error = f"{path}: {failure.type}: {failure.message}".splitlines()[0][:500]
+                self.exception = self._errors.get(path) or raised(failure)
+                where = f"{path}: " if path else ""
+                error = f"{where}{failure.type}: {failure.message}".splitlines()[0][:500]
                 return await self._settle(Status.FAILED, RunFailed(path, failure), error)
+            case CancelRun() if await self._stop_attempts():
+                return None
             case CancelRun(by):
-                await self._stop_attempts()
                 return await self._settle(Status.CANCELLED, RunCancelled(by), f"cancelled by {by}")
             case CompleteRun():
                 return await self._settle(Status.COMPLETED, RunCompleted(), None)
@@ -475,8 +467,11 @@ class Runner:
             return  # no longer ours to end
         self._tell([], None)
 
-    async def _stop_attempts(self) -> None:
-        """Cancel what is under way and wait for it a while; threads go on by themselves, their outcome is ignored."""
+    async def _stop_attempts(self) -> bool:
+        """Cancel what is under way and wait for it a while; threads go on by themselves, their outcome is ignored.
+
+        True if something had finished all the same, and waits to be recorded.
+        """
         self._stopping = True
         tasks = list(self._tasks.values())
         for task in tasks:
@@ -485,7 +480,9 @@ class Runner:
             await asyncio.wait(tasks, timeout=STOP_GRACE)
         self._tasks.clear()
         self._attempts.clear()
-        self._outcomes.clear()
+        self._outcomes = [outcome for outcome in self._outcomes if outcome.entry is not None]
+        self._stopping = False
+        return bool(self._outcomes)
 
     # -- small things --------------------------------------------------------------------------------------------------
 
