@@ -43,8 +43,10 @@ from flowbook.plan.journal import Entry
 from flowbook.plan.records import Status
 from flowbook.plan.sealed import Sealed
 from flowbook.ports import Ack, Definition, NewRun, RunQuery, RunRow, Settlement, Store
+from flowbook.run.answers import deliver
 from flowbook.run.ending import end_unread
 from flowbook.run.engine import Ended, Engine
+from flowbook.run.handout import Token
 from flowbook.run.loading import input_of, load
 from flowbook.run.pauses import check_name, check_payload
 from flowbook.run.tools import Tools
@@ -307,6 +309,25 @@ class App:
             advice = ": retry it, then send it again" if row.status is Status.FAILED else ""
             raise RunOver(f"run {run_id} is {row.status} already, so nobody hears {name!r}{advice}")
         return row
+
+    async def complete(self, token: str, value: Any = None) -> RunRow:
+        """Complete a step that was handed out (`Context.hand_out`), durably, from anywhere; the run's row after it.
+
+        ``value``: what the step is to return, a dict for an update of the state. Raises `TokenRefused` for a text that
+        is no token, or one that a later attempt has replaced; `AlreadyAnswered`, which tells what the first answer was;
+        `RunOver`; `PayloadRefused` for what the step may not return; `Unencodable`.
+        """
+        return await self._deliver(token, value, succeeded=True)
+
+    async def fail(self, token: str, why: str) -> RunRow:
+        """Let the attempt that was handed out fail; the step's retries apply. Raises as `complete` does."""
+        return await self._deliver(token, why, succeeded=False)
+
+    async def _deliver(self, text: str, value: Any, *, succeeded: bool) -> RunRow:
+        token = Token.read(text)
+        row = self._ours(await self.store.run(token.run_id))
+        graph = self.engine.graph(row.fingerprint)
+        return await deliver(self.store, row, token, value, graph, succeeded=succeeded)
 
     async def result(self, run_id: UUID, timeout: float | None = None) -> Any:
         """Wait for the end and return the state then; the step's own exception if the run failed in this process.

@@ -26,7 +26,10 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── IllegalTransition       FB310
     │   ├── WaitTimedOut            FB311
     │   ├── PayloadRefused          FB312
-    │   └── RunTimedOut             FB313
+    │   ├── RunTimedOut             FB313
+    │   ├── TokenRefused            FB331
+    │   ├── AlreadyAnswered         FB332
+    │   └── HandOutFailed           FB333
     ├── StoreError              FB4xx  the database, or the way to it
     │   ├── StoreUnavailable        FB401
     │   ├── Fenced                  FB402
@@ -224,6 +227,24 @@ class RunTimedOut(RunError):
     """The run took longer than the ``run_timeout=`` of its flow."""
 
     code = "FB313"
+
+
+class TokenRefused(RunError):
+    """A text is no token, or the step that it was made for does not wait for it (any more)."""
+
+    code = "FB331"
+
+
+class AlreadyAnswered(RunError):
+    """Somebody has completed a step that was handed out; the text says with what."""
+
+    code = "FB332"
+
+
+class HandOutFailed(RunError):
+    """A step was handed out, and who had it says that it failed."""
+
+    code = "FB333"
 
 
 class StoreError(FlowbookError):

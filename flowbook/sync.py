@@ -71,6 +71,14 @@ class SyncApp:
         """See `App.runs`."""
         return self.portal.call(self.app.runs(flow=flow, status=status, limit=limit))
 
+    def complete(self, token: str, value: Any = None) -> RunRow:
+        """See `App.complete`."""
+        return self.portal.call(self.app.complete(token, value))
+
+    def fail(self, token: str, why: str) -> RunRow:
+        """See `App.fail`."""
+        return self.portal.call(self.app.fail(token, why))
+
     def watch(self, run_id: UUID, callback: Callable[[RunView], None]) -> Callable[[], None]:
         """See `App.watch`; the callback is called on the engine's thread."""
 

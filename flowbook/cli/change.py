@@ -1,4 +1,4 @@
-"""Commands that change a run: ``resume``, ``retry``, ``cancel``, ``signal``.
+"""Commands that change a run: ``resume``, ``retry``, ``cancel``, ``signal``, ``complete``.
 
 Owns: their arguments, and saying what has happened. Refuses: carrying runs (the app does, in this process) and finding
 code (`code.py`).
@@ -36,6 +36,7 @@ def add_to(app: typer.Typer) -> None:
     )(resume)
     app.command(epilog="Example:  flowbook retry 3f2a9c01 --module flows.py")(retry)
     app.command(epilog="Example:  flowbook cancel 3f2a9c01")(cancel)
+    app.command(epilog="Example:  flowbook complete fb_AZ... '{\"paid\": true}'")(complete)
     app.command(epilog="Example:  flowbook signal last approved by=ana amount=120")(signal)
 
 
@@ -122,6 +123,46 @@ def signal(
         output.say(f"run {row.id} has got {name!r}")
         if needs:
             output.hint(f"it stands still: it needs {needs}")
+
+
+def complete(
+    token: Annotated[str, typer.Argument(metavar="TOKEN", help="What the step has handed out.")],
+    value: Annotated[
+        str | None, typer.Argument(metavar="[JSON]", help="What the step is to return; left out: nothing.")
+    ] = None,
+    fail: Annotated[str | None, typer.Option(metavar="WHY", help="Let the attempt fail instead.")] = None,
+    url: UrlOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Complete a step that was handed out. The first answer counts; who comes second is told what it was."""
+    from flowbook.cli import output
+
+    if fail is not None and value is not None:
+        raise UsageError("a step is completed with a value, or failed with --fail WHY, not both")
+    given = None if value is None else _json(value)
+
+    async def body(app: App) -> tuple[RunRow, str | None]:
+        row = await (app.complete(token, given) if fail is None else app.fail(token, fail))
+        return row, await app.needs(row)
+
+    row, needs = with_app(url, body)
+    if json:
+        from flowbook.cli.records import run_record
+
+        output.as_json({**run_record(row), "needs": needs})
+    else:
+        output.say(f"run {row.id} has got its answer")
+        if needs:
+            output.hint(f"it stands still: it needs {needs}")
+
+
+def _json(text: str) -> Any:
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not JSON ({error}): a text needs its quotes, '\"like this\"'") from None
 
 
 def _pairs(words: Sequence[str]) -> dict[str, Any]:

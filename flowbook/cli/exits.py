@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 
 from flowbook.errors import (
+    AlreadyAnswered,
     CodeMissing,
     EmbeddedUnavailable,
     FlowbookError,
@@ -21,6 +22,7 @@ from flowbook.errors import (
     SignatureRefused,
     StoreError,
     StoreUnavailable,
+    TokenRefused,
     UsageError,
 )
 from flowbook.plan.records import Status
@@ -59,6 +61,8 @@ _ERRORS: tuple[tuple[type[FlowbookError], Exit], ...] = (
     (RunNotFound, Exit.NOT_FOUND),
     (RunOver, Exit.USAGE),
     (PayloadRefused, Exit.USAGE),
+    (TokenRefused, Exit.USAGE),
+    (AlreadyAnswered, Exit.USAGE),
     (CodeMissing, Exit.CODE),
     (NotPortable, Exit.CODE),
     (SignatureRefused, Exit.CODE),

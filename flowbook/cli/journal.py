@@ -23,6 +23,7 @@ from flowbook.plan.events import (
     SignalRefused,
     StepDropped,
     StepFinished,
+    StepHandedOut,
     StepStarted,
     WaitBegan,
     WaitFinished,
@@ -79,6 +80,8 @@ def words(event: Event) -> str:
         case AttemptFailed(failure=failure, lost=lost, final=final):
             what = "its process died" if lost else f"{failure.type}: {failure.message}"
             text = f"{what} ({'no attempt is left' if final else 'it is tried again'})"
+        case StepHandedOut(due=due):
+            text = "waits for who has its token" + ("" if due is None else f" until {due:%Y-%m-%d %H:%M:%S}")
         case WaitBegan(_, names, due):
             until = "" if due is None else f" until {due:%Y-%m-%d %H:%M:%S}"
             text = (f"for {' or '.join(names)}" if names else "sleeps") + until

@@ -133,6 +133,7 @@ def _step(step: StepView) -> dict[str, Any]:
 def _wait(wait: WaitView | None) -> dict[str, Any] | None:
     return None if wait is None else {
         "signals": list(wait.signals),
+        "handed_out": wait.handed_out,
         "since": moment(wait.since),
         "due_at": moment(wait.due_at),
         "refused": [_failure(f) for f in wait.refused],

@@ -13,6 +13,7 @@ from typing import Any
 
 from flowbook.errors import DeclarationError, TopologyError
 from flowbook.graph import launch
+from flowbook.graph.binding import slots
 from flowbook.graph.checks import check
 from flowbook.graph.durations import Duration
 from flowbook.graph.expression import END_NODE, START_NODE, Case, Edge, Fragment, Routing, Unknown, fragment
@@ -94,6 +95,13 @@ class Graph:
             for signal in node.step.signals if isinstance(node.step, Pause) else ():
                 found[signal.name] = (*found.get(signal.name, ()), signal)
         return found
+
+    @functools.cached_property
+    def listens(self) -> bool:
+        """True if deliveries to its runs stay unread until a place is come to: signals, and answers to steps that have
+        a context and so may be handed out.
+        """
+        return bool(self.signals) or any(isinstance(n.step, Step) and slots(n.step).context for n in self)
 
     def start(
         self,

@@ -21,6 +21,7 @@ from flowbook.plan.events import (
     SignalRefused,
     StepDropped,
     StepFinished,
+    StepHandedOut,
     StepStarted,
     WaitBegan,
     WaitFinished,
@@ -72,6 +73,13 @@ class WaitView:
     """When its time is up; None: never."""
     refused: tuple[Failure, ...] = ()
     """Payloads that did not fit, the last ten."""
+    handed_out: bool = False
+    """True: it is a step, and whoever has its token completes it."""
+
+    @property
+    def wanted(self) -> str:
+        """What it waits for, for people; empty: time alone."""
+        return "its token" if self.handed_out else " or ".join(self.signals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +187,9 @@ class _Fold:
                 state = State.FAILED if final else State.RETRYING
                 step = self._attempt(path, AttemptView(attempt, None, entry.at, failure, lost), state)
                 self.steps[path] = replace(step, retry_at=retry_at)
+            case StepHandedOut(path, attempt, _, due):
+                step = self._attempt(path, AttemptView(attempt, None, None, None), State.WAITING)
+                self.steps[path] = replace(step, wait=WaitView((), entry.at, due, handed_out=True))
             case WaitBegan(path, names, due):
                 old = self.steps.get(path)
                 wait = WaitView(names, entry.at, due)

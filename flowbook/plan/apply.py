@@ -25,13 +25,14 @@ from flowbook.plan.events import (
     SignalRefused,
     StepDropped,
     StepFinished,
+    StepHandedOut,
     StepStarted,
     WaitBegan,
     WaitFinished,
 )
 from flowbook.plan.paths import node_of
 from flowbook.plan.racing import without_losers
-from flowbook.plan.records import ROOT, Delta, Phase, Run, Status, Token, Trouble, View, Waiting
+from flowbook.plan.records import ROOT, Delta, HandedOut, Phase, Run, Status, Token, Trouble, View, Waiting
 from flowbook.plan.tokens import Movement
 from flowbook.plan.transitions import after
 
@@ -66,8 +67,8 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run:
             # Written out: `dataclasses.replace` costs five times as much, and this is done once per step.
             moved = Run(
                 run.id, run.flow, status, seq, movement.tokens, movement.scopes, movement.counts,
-                _without(run.troubles, path), waits=run.waits, heard=run.heard, floor=run.floor,
-                since=run.since, mail=run.mail, cancelled_by=run.cancelled_by,
+                _without(run.troubles, path), waits=run.waits, handed=_without(run.handed, path),
+                heard=run.heard, floor=run.floor, since=run.since, mail=run.mail, cancelled_by=run.cancelled_by,
                 started=_without(run.started, path), failure=run.failure, failed_path=run.failed_path,
             )  # fmt: skip
             return without_losers(moved) if movement.won else moved
@@ -76,7 +77,12 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run:
             old = run.troubles.get(path, Trouble())
             trouble = Trouble(old.failed + (not lost), old.lost + lost, retry_at, final, failure)
             troubles = {**run.troubles, path: trouble}
-            return replace(run, seq=seq, troubles=troubles, started=_without(run.started, path))
+            started, handed = _without(run.started, path), _without(run.handed, path)
+            return replace(run, seq=seq, troubles=troubles, started=started, handed=handed)
+        case StepHandedOut(path, attempt, proof, due):
+            _standing_at(run, path)
+            handed = {**run.handed, path: HandedOut(attempt, proof, due)}
+            return replace(run, seq=seq, handed=handed, started=_without(run.started, path))
         case WaitBegan(path, _, due):
             _standing_at(run, path)
             return replace(run, seq=seq, waits={**run.waits, path: Waiting(due)})

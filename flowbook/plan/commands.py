@@ -68,6 +68,27 @@ class WaitForSignal:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeAnswer:
+    """End a step that was handed out with the answer to it, or refuse the answer if the step may not return it."""
+
+    path: str
+    token: str
+    node: str
+    attempt: int
+    letter: Letter
+
+
+@dataclass(frozen=True, slots=True)
+class EndHandOut:
+    """Nobody has answered in time."""
+
+    path: str
+    token: str
+    node: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class CompleteRun:
     """The run has reached its end."""
 
@@ -90,5 +111,17 @@ class CancelRun:
     by: str
 
 
-Command = StartStep | WaitUntil | BeginWait | TakeSignal | EndWait | WaitForSignal | CompleteRun | FailRun | CancelRun
+Command = (
+    StartStep
+    | WaitUntil
+    | BeginWait
+    | TakeSignal
+    | EndWait
+    | WaitForSignal
+    | TakeAnswer
+    | EndHandOut
+    | CompleteRun
+    | FailRun
+    | CancelRun
+)
 """All that `decide` can want."""

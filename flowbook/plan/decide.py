@@ -20,6 +20,7 @@ from flowbook.plan.commands import (
     CompleteRun,
     FailRun,
     StartStep,
+    TakeAnswer,
     TakeSignal,
     WaitForSignal,
     WaitUntil,
@@ -27,7 +28,7 @@ from flowbook.plan.commands import (
 from flowbook.plan.racing import out_of_race
 from flowbook.plan.records import ROOT, Failure, Letter, Phase, Run, Status, Trouble
 from flowbook.plan.timing import time_limit, timed_out
-from flowbook.plan.waiting import at_pause, untaken
+from flowbook.plan.waiting import at_hand_out, at_pause, untaken
 
 _NO_TROUBLE = Trouble()
 _UNKNOWN = Failure("Unknown", "the cause was not stored", "")
@@ -65,10 +66,14 @@ def decide(graph: Graph, run: Run, now: datetime, letters: Sequence[Letter] = ()
         if token.phase is not Phase.READY or token.id in lost:
             continue
         place = graph.nodes[token.at].step
+        wanted: Command | None = None
         if type(place) is Pause:
             wanted = at_pause(place, token, run.waits.get(token.path), left, now)
+        elif (handed := run.handed.get(token.path)) is not None:
+            wanted = at_hand_out(token, handed, left, now)
+        if wanted is not None:
             commands.append(wanted)
-            if isinstance(wanted, TakeSignal):
+            if isinstance(wanted, TakeSignal | TakeAnswer):
                 left.remove(wanted.letter)
             elif isinstance(wanted, WaitForSignal) and wanted.due is not None:
                 earliest = wanted.due if earliest is None else min(earliest, wanted.due)

@@ -59,6 +59,18 @@ class AttemptFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class StepHandedOut:
+    """An attempt's body has ended, and its result comes from somebody else. Durable, or nobody could be believed."""
+
+    path: str
+    attempt: int
+    proof: str
+    """Digest of the token's secret, 32 hex digits."""
+    due: datetime | None
+    """When nobody's answer is waited for any more (the database's clock); None: never."""
+
+
+@dataclass(frozen=True, slots=True)
 class WaitBegan:
     """The run has come to a pause. Durable, so that a time-out does not start again from zero after a crash."""
 
@@ -157,6 +169,7 @@ Event = (
     StepStarted
     | StepFinished
     | AttemptFailed
+    | StepHandedOut
     | WaitBegan
     | SignalRefused
     | WaitFinished

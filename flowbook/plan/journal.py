@@ -24,6 +24,7 @@ from flowbook.plan.events import (
     SignalRefused,
     StepDropped,
     StepFinished,
+    StepHandedOut,
     StepStarted,
     WaitBegan,
     WaitFinished,
@@ -43,6 +44,7 @@ class Kind(StrEnum):
     STARTED = "started"
     FINISHED = "finished"
     ATTEMPT_FAILED = "attempt"
+    HANDED_OUT = "handed"
     WAITING = "waiting"
     REFUSED = "refused"
     DROPPED = "dropped"
@@ -89,6 +91,8 @@ def to_entry(event: Event) -> Entry:
         case AttemptFailed(path, attempt, failure, lost, final, retry_at):
             body = {"e": _failure(failure), "l": lost, "f": final, "n": retry_at}
             return Entry(Kind.ATTEMPT_FAILED, path, attempt, encode(body))
+        case StepHandedOut(path, attempt, proof, due):
+            return Entry(Kind.HANDED_OUT, path, attempt, encode({"p": proof, "d": due}))
         case WaitBegan(path, names, due):
             return Entry(Kind.WAITING, path, 1, encode({"s": list(names), "d": due}))
         case SignalRefused(path, name, mail, failure):
@@ -122,6 +126,8 @@ def from_entry(entry: Entry) -> Event:
                 return _finished(entry, body)
             case Kind.ATTEMPT_FAILED:
                 return AttemptFailed(entry.path, entry.attempt, Failure(*body["e"]), body["l"], body["f"], body["n"])
+            case Kind.HANDED_OUT:
+                return StepHandedOut(entry.path, entry.attempt, body["p"], body["d"])
             case Kind.WAITING:
                 return WaitBegan(entry.path, tuple(body["s"]), body["d"])
             case Kind.REFUSED:

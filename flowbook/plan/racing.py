@@ -55,6 +55,7 @@ def without_losers(run: Run) -> Run:
         troubles={p: t for p, t in run.troubles.items() if p in left},
         waits={p: w for p, w in run.waits.items() if p in left},
         started={p: n for p, n in run.started.items() if p in left},
+        handed={p: h for p, h in run.handed.items() if p in left},
     )
 
 

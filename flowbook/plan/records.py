@@ -169,6 +169,17 @@ class Waiting:
 
 @quick
 @dataclass(frozen=True, slots=True)
+class HandedOut:
+    """A step whose result comes from somebody else."""
+
+    attempt: int
+    proof: str
+    """Digest of the token's secret."""
+    due: datetime | None
+    """When its time is up, by the database's clock; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run, folded from its input and its journal."""
 
@@ -187,6 +198,8 @@ class Run:
     """Path -> its trouble; gone when the path finishes."""
     waits: Mapping[str, Waiting] = field(default_factory=dict)
     """Path -> the pause that has begun there; gone when it is over."""
+    handed: Mapping[str, HandedOut] = field(default_factory=dict)
+    """Path -> what of it was handed out; gone when the attempt is over."""
     heard: Mapping[str, int] = field(default_factory=dict)
     """Signal -> number of the last delivery of that name that was consumed or refused."""
     floor: int = 0

@@ -13,9 +13,9 @@ from typing import Any
 from flowbook.codec import VERSION, decode, encode
 from flowbook.errors import Undecodable
 from flowbook.graph.flow import Graph
-from flowbook.plan.records import Delta, Failure, Phase, Run, Scope, Status, Token, Trouble, View, Waiting
+from flowbook.plan.records import Delta, Failure, HandedOut, Phase, Run, Scope, Status, Token, Trouble, View, Waiting
 
-RECORD_VERSION = 3
+RECORD_VERSION = 5
 """Raised whenever a record in `records.py` changes its shape."""
 
 FIRST = 500
@@ -56,6 +56,7 @@ def dump(run: Run) -> bytes:
             "troubles": troubles,
             "started": dict(run.started),
             "waits": {p: w.due for p, w in run.waits.items()},
+            "handed": {p: [h.attempt, h.proof, h.due] for p, h in run.handed.items()},
             "heard": dict(run.heard),
             "floor": run.floor,
             "since": run.since,
@@ -82,6 +83,7 @@ def load(run: Run, payload: bytes) -> Run:
             troubles={p: Trouble(t[0], t[1], t[2], t[3], _failure(t[4])) for p, t in body["troubles"].items()},
             started=body["started"],
             waits={p: Waiting(due) for p, due in body["waits"].items()},
+            handed={p: HandedOut(*h) for p, h in body["handed"].items()},
             heard=body["heard"],
             floor=body["floor"],
             since=body["since"],

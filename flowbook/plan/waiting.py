@@ -1,7 +1,7 @@
 """Waiting: what is to be done at a pause.
 
-Owns: `at_pause`, a pure function from a pause, its beginning and the letters that are there to a command. Refuses:
-payloads (the runner validates them) and time of its own.
+Owns: `at_pause` and `at_hand_out`, pure functions from a pause, its beginning and the letters that are there to a
+command. Refuses: payloads (the runner validates them) and time of its own.
 
 A letter ends a pause if it came in time: its moment counts, not the moment when somebody reads it. So a signal that was
 sent before the limit wins also when nobody was alive to hear it, and one sent after it does not, whoever slept longer.
@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from flowbook.graph.pause import Pause
-from flowbook.plan.commands import BeginWait, EndWait, TakeSignal, WaitForSignal
-from flowbook.plan.records import Letter, Token, Waiting
+from flowbook.plan.commands import BeginWait, EndHandOut, EndWait, TakeAnswer, TakeSignal, WaitForSignal
+from flowbook.plan.records import HandedOut, Letter, Token, Waiting
 
 
 def at_pause(
@@ -35,6 +35,24 @@ def at_pause(
     if due is not None and due <= now:
         return EndWait(token.path, token.id, token.at)
     return WaitForSignal(token.path, pause.names, due)
+
+
+def at_hand_out(
+    token: Token, handed: HandedOut, letters: Sequence[Letter], now: datetime
+) -> TakeAnswer | EndHandOut | WaitForSignal:
+    """What a token at a step that was handed out wants. An answer that came in time counts, as a signal does."""
+    name = answer_name(token.path, handed.proof)
+    letter = next((x for x in letters if x.name == name), None)
+    if letter is not None and (handed.due is None or letter.at <= handed.due):
+        return TakeAnswer(token.path, token.id, token.at, handed.attempt, letter)
+    if handed.due is not None and handed.due <= now:
+        return EndHandOut(token.path, token.id, token.at, handed.attempt)
+    return WaitForSignal(token.path, (name,), handed.due)
+
+
+def answer_name(path: str, proof: str) -> str:
+    """Name of the delivery that completes a path; no signal can have it."""
+    return f"{path} {proof}"
 
 
 def untaken(letters: Sequence[Letter], heard: Mapping[str, int]) -> list[Letter]:

@@ -12,7 +12,8 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, Self
 
 from flowbook.errors import BindingError, StepFailed, StepTimeout
 from flowbook.graph.binding import StateView, bind, call, left_open, slots
@@ -22,7 +23,7 @@ from flowbook.graph.results import interpret
 from flowbook.graph.state import merge
 from flowbook.graph.step import Step
 from flowbook.plan.commands import StartStep
-from flowbook.plan.events import StepFinished
+from flowbook.plan.events import StepFinished, StepHandedOut
 from flowbook.plan.journal import Entry, to_entry
 from flowbook.plan.records import View
 from flowbook.ports import Executor
@@ -30,6 +31,7 @@ from flowbook.quick import quick
 from flowbook.run.context import Context
 from flowbook.run.loops import explained
 from flowbook.run.resources import Resources
+from flowbook.run.tools import Tools
 from flowbook.run.values import Copies, Recompute, carried, has_placeholders, opened
 
 ATOMS = frozenset({int, str, float, bool, bytes, type(None)})
@@ -66,6 +68,18 @@ class Bench:
     recompute: Recompute
     resources: Resources
 
+    @classmethod
+    def of(
+        cls,
+        tools: Tools,
+        graph: Graph,
+        kept: dict[tuple[str, str | None], Any],
+        context: Callable[[StartStep, View], Context],
+        recompute: Recompute,
+    ) -> Self:
+        """The bench of one run, from what the process has."""
+        return cls(graph, tools.threads, tools.processes, tools.key, kept, context, recompute, tools.resources)
+
 
 async def attempt(bench: Bench, command: StartStep, view: View) -> Outcome:
     """Try a step once. Raises nothing but `CancelledError`: every error of the step is in the outcome."""
@@ -78,6 +92,8 @@ async def attempt(bench: Bench, command: StartStep, view: View) -> Outcome:
             return Outcome(command, to_entry(skipped))
         began = time.perf_counter()
         returned = await body(bench, step, command, view)
+        if type(returned) is StepHandedOut:
+            return Outcome(command, to_entry(returned))
         spent = time.perf_counter() - began
         result, update = interpret(step, bench.graph.schema, returned)
         result, update = carried(step, command.path, result, update, bench.key, bench.kept)
@@ -91,7 +107,7 @@ async def attempt(bench: Bench, command: StartStep, view: View) -> Outcome:
 
 
 async def body(bench: Bench, step: Step, command: StartStep, view: View) -> Any:
-    """Run a step's function with copies of what it asks for; returns what it returned."""
+    """Run a step's function with copies of what it asks for; returns what it returned, or that it was handed out."""
     ctx = bench.context(command, view) if slots(step).context else None
     open_ = left_open(step, view.values, view.results)
     given = await _given(bench, step, open_) if open_ else {}
@@ -100,6 +116,19 @@ async def body(bench: Bench, step: Step, command: StartStep, view: View) -> Any:
         if type(value) in ATOMS or (ctx is not None and value is ctx) or name in given:
             continue
         bound[name] = await opened(value, bench.key, bench.recompute)
+    returned = await _done(bench, step, bound, given)
+    return returned if ctx is None or ctx.handing.token is None else _handed_out(ctx, step)
+
+
+def _handed_out(ctx: Context, step: Step) -> StepHandedOut:
+    assert ctx.handing.token is not None
+    limit = step.policy.timeout
+    due = None if limit is None else ctx.now() + timedelta(seconds=limit)
+    return StepHandedOut(ctx.path, ctx.attempt, ctx.handing.token.proof, due)
+
+
+async def _done(bench: Bench, step: Step, bound: dict[str, Any], given: Mapping[str, Any]) -> Any:
+    """Call the function where it belongs, under the step's time limit."""
     limit = step.policy.timeout
     if step.policy.executor == "process":
         work: Awaitable[Any] = bench.processes.run(functools.partial(call, step, _sendable(step, bound, given)))

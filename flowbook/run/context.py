@@ -6,11 +6,12 @@ Owns: `Context`, which fills parameters named ``ctx``. Refuses: changing the run
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from flowbook.graph.binding import StateView
+from flowbook.run.handout import HandOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,10 @@ class Context:
     state: StateView
     """All of the state, read-only."""
     clock: Callable[[], datetime]
+    handing: HandOut = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "handing", HandOut(self.run_id, self.path, self.attempt))
 
     @property
     def idempotency_key(self) -> str:
@@ -33,6 +38,18 @@ class Context:
         take one, and a repeated attempt has no second effect there.
         """
         return f"{self.run_id}:{self.path}"
+
+    def hand_out(self) -> str:
+        """Let somebody else complete this step; the answer is a token, for whoever shall do it.
+
+        ``return ctx.hand_out()``, or send it somewhere (a mail, another program) and return: what the body returns does
+        not count any more. When it has ended, the run waits at this step, durably and at no cost, until ``app.complete(
+        token, value)`` or ``flowbook complete TOKEN '{...}'`` gives the result, or ``app.fail(token, why)`` fails the
+        attempt. The first answer counts, also one that comes before the body has ended. ``timeout=`` of the step is how
+        long is waited. The token is as good as a password for this one step: it is good for this attempt alone, and a
+        body that raises, or dies, after it gave its token away is run again, with another token.
+        """
+        return self.handing.make()
 
     def now(self) -> datetime:
         """The moment, timezone-aware, UTC. Not durable: another attempt sees another one."""

@@ -1,8 +1,8 @@
 """Pauses on their way: letters that were read, and how a pause ends.
 
-Owns: `Pauses`: the signals that were read from the mailbox and that nobody has taken, and the outcome of a pause (its
-payload validated, its way on chosen); and the same checks for who sends a signal. Refuses: deciding that a pause ends
-(`plan/waiting.py`) and recording (`runner.py`).
+Owns: `Pauses`: the signals and answers that were read from the mailbox and that nobody has taken, and the outcome of a
+pause (its payload validated, its way on chosen); and the same checks for who sends a signal. Refuses: deciding that a
+pause ends (`plan/waiting.py`) and recording (`runner.py`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from flowbook.graph.durations import spoken
 from flowbook.graph.flow import Graph
 from flowbook.graph.pause import Pause, fitting
 from flowbook.graph.results import received
-from flowbook.plan.commands import BeginWait, EndWait, StartStep, TakeSignal
+from flowbook.plan.commands import BeginWait, EndHandOut, EndWait, StartStep, TakeAnswer, TakeSignal
 from flowbook.plan.events import SignalRefused, WaitBegan, WaitFinished
 from flowbook.plan.journal import to_entry
-from flowbook.plan.records import Letter, Run, View
+from flowbook.plan.records import Letter, Phase, Run, View
 from flowbook.plan.waiting import untaken
 from flowbook.ports import Mail
+from flowbook.run.answers import ANSWER, taken, too_late
 from flowbook.run.attempts import Bench, Outcome, way_on
 from flowbook.run.failures import failure_of
 
@@ -36,22 +37,25 @@ class Pauses:
         self._known = bench.graph.signals.keys()
         self._payloads: dict[int, bytes] = {}
         self.letters: Sequence[Letter] = ()
-        """Signals that have come and that no pause has taken, in the order of their delivery."""
+        """Signals and answers that have come and that nobody has taken, in the order of their delivery."""
 
     def add(self, mail: Mail) -> None:
-        """Keep a delivery, unless no pause of the flow will ever ask for it."""
-        if mail.name in self._known and mail.id not in self._payloads:
+        """Keep a delivery, unless no pause of the flow will ever ask for it, and it is no answer."""
+        wanted = mail.kind == ANSWER or (mail.kind == "signal" and mail.name in self._known)
+        if wanted and mail.id not in self._payloads:
             self._payloads[mail.id] = mail.payload
             self.letters = (*self.letters, Letter(mail.id, mail.name, mail.at))
 
-    def forget(self, heard: Mapping[str, int]) -> None:
-        """Drop what has been taken."""
+    def forget(self, run: Run) -> None:
+        """Drop what has been taken, and answers to steps that are over."""
         if self.letters:
-            self.letters = tuple(untaken(self.letters, heard))
+            standing = {t.path for t in run.tokens.values() if t.phase is Phase.READY}
+            left = untaken(self.letters, run.heard)
+            self.letters = tuple(x for x in left if x.name in self._known or x.name.partition(" ")[0] in standing)
             self._payloads = {x.id: self._payloads[x.id] for x in self.letters}
 
     async def mind(
-        self, command: BeginWait | TakeSignal | EndWait, run: Run, read: int, now: datetime
+        self, command: BeginWait | TakeSignal | EndWait | TakeAnswer | EndHandOut, run: Run, read: int, now: datetime
     ) -> WaitBegan | SignalRefused | Outcome:
         """What a command comes to; ``read``: number of the last delivery that was read. Writes nothing."""
         match command:
@@ -59,6 +63,10 @@ class Pauses:
                 pause = _pause(self._bench.graph, node)
                 due = None if pause.seconds is None else now + timedelta(seconds=pause.seconds)
                 return WaitBegan(path, pause.names, due)
+            case EndHandOut():
+                return too_late(self._bench, command)
+            case TakeAnswer(token=token, letter=letter):
+                return await taken(self._bench, command, run.tokens[token].view, self._payloads[letter.id])
             case EndWait(token=token):
                 return await _timed_out(self._bench, command, run.tokens[token].view)
             case TakeSignal(token=token, letter=letter):

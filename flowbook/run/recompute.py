@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from flowbook.errors import StepFailed
 from flowbook.graph.results import interpret
 from flowbook.plan.commands import StartStep
+from flowbook.plan.events import StepHandedOut
 from flowbook.plan.sealed import Absent
 from flowbook.ports import RunRow, Store
 from flowbook.run.attempts import Bench, body
@@ -23,7 +25,10 @@ async def recomputed(store: Store, bench: Bench, row: RunRow, absent: Absent) ->
         node = absent.path.partition("#")[0]
         command = StartStep(absent.path, "", node, 1)
         step = bench.graph.step_at(node)
-        result, update = interpret(step, bench.graph.schema, await body(bench, step, command, view))
+        returned = await body(bench, step, command, view)
+        if isinstance(returned, StepHandedOut):
+            raise StepFailed(f"the value of {absent.path} came from outside, so it cannot be computed again")
+        result, update = interpret(step, bench.graph.schema, returned)
         values = update.items() if update is result else [(None, result)]
         bench.kept.update(((absent.path, key), value) for key, value in values)
     return bench.kept[absent.path, absent.key]

@@ -36,9 +36,11 @@ from flowbook.plan.commands import (
     BeginWait,
     CancelRun,
     CompleteRun,
+    EndHandOut,
     EndWait,
     FailRun,
     StartStep,
+    TakeAnswer,
     TakeSignal,
     WaitForSignal,
     WaitUntil,
@@ -105,16 +107,7 @@ class Runner:
         """The path that has its turn."""
         self._errors: dict[str, BaseException] = {}
         self._kept: dict[tuple[str, str | None], Any] = {}
-        self._bench = Bench(
-            graph,
-            tools.threads,
-            tools.processes,
-            tools.key,
-            self._kept,
-            self._context,
-            self._recompute,
-            tools.resources,
-        )
+        self._bench = Bench.of(tools, graph, self._kept, self._context, self._recompute)
         self._pauses = Pauses(self._bench)
         self._judge = Judge(graph, tools)
         self._run: Run
@@ -171,7 +164,7 @@ class Runner:
         loaded = fresh_run(graph, self.row) if self._new else await load(store, graph, self.row)
         self._run, self._snapshot_seq, self._suspects = loaded.run, loaded.snapshot_seq, loaded.suspects
         # Signals may lie unread before the last cancel: reading begins where everything is settled.
-        self._read = loaded.run.floor if graph.signals else loaded.run.mail
+        self._read = loaded.run.floor if graph.listens else loaded.run.mail
         await self._record_lost(loaded)
 
     async def _record_lost(self, loaded: Loaded) -> None:
@@ -185,7 +178,7 @@ class Runner:
     async def _act(self) -> Ending | None:
         """Carry out what is wanted now; returns how the run was let go of, or None if it goes on."""
         # Only retries and pauses have to do with time; asking the clock at each step would cost more than deciding.
-        timed = self._run.troubles or self._run.waits or self.graph.run_timeout is not None
+        timed = self._run.troubles or self._run.waits or self._run.handed or self.graph.run_timeout is not None
         now = self.tools.clock.now() if timed else _NO_TIME
         commands = decide(self.graph, self._run, now, self._pauses.letters)
         until: datetime | None = None
@@ -200,7 +193,7 @@ class Runner:
                     until = at
                 case WaitForSignal():
                     listening = True
-                case BeginWait() | TakeSignal() | EndWait():
+                case BeginWait() | TakeSignal() | EndWait() | TakeAnswer() | EndHandOut():
                     moved = await self._mind(command) or moved
                 case CompleteRun() | FailRun() | CancelRun():
                     return await self._end(command)
@@ -216,8 +209,8 @@ class Runner:
         await self._wait(until)
         return None
 
-    async def _mind(self, command: BeginWait | TakeSignal | EndWait) -> bool:
-        """Begin or end a pause; False: not now."""
+    async def _mind(self, command: BeginWait | TakeSignal | EndWait | TakeAnswer | EndHandOut) -> bool:
+        """Begin or end a pause, or end a step that was handed out; False: not now."""
         if self._draining or not self.tools.store.steady:
             return False
         done = await self._pauses.mind(command, self._run, self._read, self.tools.clock.now())
@@ -354,7 +347,7 @@ class Runner:
             return
         ack = await self.tools.store.append(self.row.id, self.row.epoch, entries)
         self._run = candidate if candidate.seq == ack.seq else replace(candidate, seq=ack.seq)
-        self._pauses.forget(candidate.heard)
+        self._pauses.forget(candidate)
         if ack.mail > self._seen_mail:
             self._unread = True
         self._tell(entries, ack)
@@ -387,10 +380,9 @@ class Runner:
         status = self._run.status
         for mail in await self.tools.store.mailbox(self.row.id, self._read):
             self._read = mail.id
-            if mail.kind == "signal":
-                self._pauses.add(mail)
+            self._pauses.add(mail)
             # What one delivery changes is how the next one is understood: a cancel may stand behind a retry.
-            elif mail.id > self._run.mail and (event := requested(mail, status, self.tools.clock.now())) is not None:
+            if mail.id > self._run.mail and (event := requested(mail, status, self.tools.clock.now())) is not None:
                 events.append(event)
                 status = after(status, event)
         self._seen_mail = max(self._seen_mail, self._read)

@@ -143,7 +143,7 @@ def waits_text(step: StepView) -> str:
     wait = step.wait
     if wait is None or step.state is not State.WAITING:
         return ""
-    names = f"for {' or '.join(wait.signals)}" if wait.signals else ""
+    names = f"for {wait.wanted}" if wait.wanted else ""
     until = f"until {wait.due_at:%Y-%m-%d %H:%M:%S} UTC" if wait.due_at else ""
     refused = f"refused: {wait.refused[-1].message}" if wait.refused else ""
     return ", ".join(t for t in (names, until, refused) if t)

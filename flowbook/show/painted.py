@@ -58,7 +58,7 @@ def mark(step: StepView, now: datetime, firings: int = 1) -> Mark:
             parts.append(f"attempt {number + 1} in {duration(wait)}" if wait else f"attempt {number + 1} next")
         case State.WAITING:
             until = step.wait.due_at if step.wait else None
-            names = " or ".join(step.wait.signals) if step.wait else ""
+            names = step.wait.wanted if step.wait else ""
             left = duration(max(0.0, (until - now).total_seconds())) if until else ""
             refused = [f"{len(step.wait.refused)} refused"] if step.wait and step.wait.refused else []
             parts += [clean(f"for {names}", 60)] if names else []

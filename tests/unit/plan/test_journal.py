@@ -22,6 +22,7 @@ from flowbook.plan.events import (
     SignalRefused,
     StepDropped,
     StepFinished,
+    StepHandedOut,
     StepStarted,
     WaitBegan,
 )
@@ -89,6 +90,7 @@ def test_each_event_has_a_kind_of_its_own_and_one_is_an_outcome() -> None:
         StepStarted("a#1", 1),
         StepFinished("a#1", 1, None, {}, None),
         AttemptFailed("a#1", 1, Failure("", "", ""), False, False, None),
+        StepHandedOut("a#1", 1, "00", None),
         WaitBegan("a#1", ("go",), None),
         SignalRefused("a#1", "go", 1, Failure("", "", "")),
         StepDropped("a#1"),
