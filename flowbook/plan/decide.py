@@ -26,7 +26,7 @@ from flowbook.plan.commands import (
     WaitUntil,
 )
 from flowbook.plan.racing import out_of_race
-from flowbook.plan.records import ROOT, Failure, Letter, Phase, Run, Status, Trouble
+from flowbook.plan.records import ROOT, Failure, Letter, Phase, Run, Status, Token, Trouble
 from flowbook.plan.timing import time_limit, timed_out
 from flowbook.plan.waiting import at_hand_out, at_pause, untaken
 
@@ -65,12 +65,7 @@ def decide(graph: Graph, run: Run, now: datetime, letters: Sequence[Letter] = ()
     for token in run.tokens.values():
         if token.phase is not Phase.READY or token.id in lost:
             continue
-        place = graph.nodes[token.at].step
-        wanted: Command | None = None
-        if type(place) is Pause:
-            wanted = at_pause(place, token, run.waits.get(token.path), left, now)
-        elif (handed := run.handed.get(token.path)) is not None:
-            wanted = at_hand_out(token, handed, left, now)
+        wanted = _waits(graph, run, token, left, now)
         if wanted is not None:
             commands.append(wanted)
             if isinstance(wanted, TakeSignal | TakeAnswer):
@@ -86,6 +81,15 @@ def decide(graph: Graph, run: Run, now: datetime, letters: Sequence[Letter] = ()
     if earliest is not None:
         commands.append(WaitUntil(earliest))
     return tuple(commands)
+
+
+def _waits(graph: Graph, run: Run, token: Token, letters: Sequence[Letter], now: datetime) -> Command | None:
+    """What a token wants that waits for others; None: it stands at a step whose body is to run."""
+    place = graph.nodes[token.at].step
+    if type(place) is Pause:
+        return at_pause(place, token, run.waits.get(token.path), letters, now)
+    handed = run.handed.get(token.path) if run.handed else None
+    return None if handed is None else at_hand_out(token, handed, letters, now)
 
 
 def has_ended(run: Run) -> bool:
