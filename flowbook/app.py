@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID
 
+from flowbook import travel
 from flowbook.clock import WallClock
 from flowbook.codec import decode, digest, encode
 from flowbook.errors import (
@@ -90,6 +91,8 @@ class App:
         self.options = options or Options()
         self._registered: dict[str, Definition] = {}
         self._specs: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+        self.rebuilt: dict[str, Graph] = {}
+        """Code that was rebuilt to look at runs by, by its fingerprint; it carries none."""
         self._watches: dict[UUID, Watch] = {}
         self._workers: set[asyncio.Task[None]] = set()
 
@@ -289,6 +292,27 @@ class App:
                 await end_unread(self.store, own, Status.CANCELLED, CancelledEvent(by), f"cancelled by {by}")
             row = await self.store.run(run_id)
         return row
+
+    async def fork(
+        self, run_id: UUID, *, at: str, edits: Mapping[str, Any] | None = None, graph: Graph | None = None,
+        carry: bool = True,
+    ) -> Run:  # fmt: skip
+        """Begin another run inside this one: at the step ``at``, which is about to run, again, with an edited state.
+
+        Every result that does not depend on that step is kept, also of branches that finished later; nothing is
+        copied. ``edits``: state key -> value. ``graph``: the code that it runs, default see `travel.py`. ``carry``:
+        False leaves it to whoever claims it. Raises `PointUnknown` for a step that the run never came to, `StateError`
+        for edits that do not fit, `CodeMissing`.
+        """
+        return Run(self, (await travel.fork(self, run_id, at, edits or {}, graph, carry=carry)).id)
+
+    async def at(self, run_id: UUID, where: str | int) -> travel.Moment:
+        """A run as it was at a step, after its outcome, or at a row of its journal. Raises `PointUnknown`."""
+        return await travel.look(self, run_id, where)
+
+    async def lineage(self, run_id: UUID) -> tuple[UUID, ...]:
+        """A run, the one that it was forked from, and so on to the one that began by itself."""
+        return await travel.lineage(self, run_id)
 
     async def signal(self, run_id: UUID, name: str, payload: Any = None) -> RunRow:
         """Send a signal to a run, durably; whether it waits already makes no difference. The row after it.

@@ -27,6 +27,7 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── WaitTimedOut            FB311
     │   ├── PayloadRefused          FB312
     │   ├── RunTimedOut             FB313
+    │   ├── PointUnknown            FB320
     │   ├── TokenRefused            FB331
     │   ├── AlreadyAnswered         FB332
     │   └── HandOutFailed           FB333
@@ -227,6 +228,12 @@ class RunTimedOut(RunError):
     """The run took longer than the ``run_timeout=`` of its flow."""
 
     code = "FB313"
+
+
+class PointUnknown(RunError):
+    """A run was to be looked at, forked or entered at a step that it never came to, or at a row that it has not."""
+
+    code = "FB320"
 
 
 class TokenRefused(RunError):

@@ -14,6 +14,7 @@ from flowbook.plan.records import Status
 if TYPE_CHECKING:
     from flowbook.app import App
     from flowbook.observe.views import RunView
+    from flowbook.travel import Moment
 
 
 class Run:
@@ -61,6 +62,18 @@ class Run:
     async def retry(self, *, by: str = "user") -> Run:
         """Carry it on from the step that failed it."""
         return await self.app.retry(self.id, by=by)
+
+    async def fork(self, /, at: str, **edits: Any) -> Run:
+        """Begin another run at one of its steps, with an edited state: ``await run.fork(at="judge#1", docs=[])``."""
+        return await self.app.fork(self.id, at=at, edits=edits)
+
+    async def at(self, where: str | int) -> Moment:
+        """What it was like at a step or at a row of its journal (`App.at`)."""
+        return await self.app.at(self.id, where)
+
+    async def lineage(self) -> tuple[UUID, ...]:
+        """Its id and those of the runs that it was forked from, up to the root."""
+        return await self.app.lineage(self.id)
 
     def __repr__(self) -> str:
         return f"<run {self.id}>"

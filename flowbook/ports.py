@@ -71,6 +71,25 @@ class NewRun:
 
 @quick
 @dataclass(frozen=True, slots=True)
+class NewFork:
+    """A run that is to begin inside another one. What it does not say is as it is with the other: namespace, flow,
+    queue, priority, input, metadata.
+    """
+
+    id: UUID
+    parent: UUID
+    """The other run; it cannot be deleted as long as this one is there."""
+    seq: int
+    """Last row of the other run's own journal that is read; 0: none (of its ancestors' rows, those that it reads)."""
+    without: tuple[str, ...]
+    """Paths whose rows are not read, in the other run and in those before it."""
+    fingerprint: str
+    version: int
+    entry: Entry
+    """The first row of its own journal."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunRow:
     """A run as the store's row has it: all that is known without reading its journal."""
 
@@ -262,6 +281,13 @@ class Store(Protocol):
         """
         ...
 
+    async def fork(self, fork: NewFork) -> RunRow:
+        """Insert a pending run that reads a part of another one's history, with its first row, durably.
+
+        Nothing is copied. Raises `RunNotFound` if the other run is gone, `PayloadTooLarge`.
+        """
+        ...
+
     async def claim(
         self,
         known: frozenset[str],
@@ -283,7 +309,11 @@ class Store(Protocol):
         ...
 
     async def history(self, run_id: UUID, tag: str | None = None) -> tuple[Snapshot | None, Sequence[Entry]]:
-        """The journal in order; with a ``tag``, the newest snapshot of that tag and only what came after it."""
+        """The journal in order; with a ``tag``, the newest snapshot of that tag and only what came after it.
+
+        Of a fork, the rows that it reads from those before it come first, numbered 0, -1, ... backwards (none behind
+        a snapshot, which holds them).
+        """
         ...
 
     async def append(self, run_id: UUID, epoch: int, entries: Sequence[Entry]) -> Ack:

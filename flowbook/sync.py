@@ -20,6 +20,7 @@ from flowbook.observe.views import RunView, StepView
 from flowbook.plan.records import Failure, Status
 from flowbook.ports import RunRow
 from flowbook.run.portal import TICK, Portal
+from flowbook.travel import Moment
 
 
 class SyncApp:
@@ -177,6 +178,25 @@ class SyncRun:
         """Carry it on from the step that failed it."""
         self._app.portal.call(self._run.retry())
         return self
+
+    def fork(self, /, at: str, **edits: Any) -> SyncRun:
+        """Begin another run at one of its steps, with an edited state: ``run.fork(at="judge#1", docs=[])``.
+
+        Results that do not depend on that step are kept. See `App.fork`.
+        """
+        fork = SyncRun(self._app, self._app.portal.call(self._app.app.fork(self.id, at=at, edits=edits)))
+        if self._app.started is not None:
+            self._app.started(fork)
+        return fork
+
+    def at(self, where: str | int) -> Moment:
+        """What it was like at a step, or at a row of its journal: ``run.at("judge#1").state``."""
+        return self._app.portal.call(self._run.at(where))
+
+    @property
+    def lineage(self) -> tuple[UUID, ...]:
+        """Its id and those of the runs that it was forked from, up to the root."""
+        return self._app.portal.call(self._run.lineage())
 
     def show(self) -> None:
         """Show it, where there is something to show it on."""

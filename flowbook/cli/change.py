@@ -49,7 +49,7 @@ def resume(
     json: JsonOption = False,
 ) -> None:
     """Carry a run on in this process, from its first unfinished step to its end."""
-    _carry_on(run, _supply(module, from_source, allow_source), url, json, only_failed=False)
+    _carry_on(run, supplied(module, from_source, allow_source), url, json, only_failed=False)
 
 
 def retry(
@@ -61,7 +61,7 @@ def retry(
     json: JsonOption = False,
 ) -> None:
     """Carry a failed run on from the step that failed it, in this process."""
-    _carry_on(run, _supply(module, from_source, allow_source), url, json, only_failed=True)
+    _carry_on(run, supplied(module, from_source, allow_source), url, json, only_failed=True)
 
 
 def cancel(
@@ -108,7 +108,7 @@ def signal(
     """Send a run a signal, now or before it waits for one. It is kept until a wait of the run takes it."""
     from flowbook.cli import output
 
-    values = _pairs(payload or ())
+    values = pairs(payload or ())
 
     async def body(app: App) -> tuple[RunRow, str | None]:
         found = await app.signal((await find(app, run)).id, name, values)
@@ -165,7 +165,7 @@ def _json(text: str) -> Any:
         raise UsageError(f"{text!r} is not JSON ({error}): a text needs its quotes, '\"like this\"'") from None
 
 
-def _pairs(words: Sequence[str]) -> dict[str, Any]:
+def pairs(words: Sequence[str]) -> dict[str, Any]:
     """``key=value`` words as a payload. Raises `UsageError`."""
     import json
 
@@ -181,7 +181,8 @@ def _pairs(words: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _supply(module: list[str] | None, from_source: bool, allow_source: bool) -> Supply:
+def supplied(module: list[str] | None, from_source: bool, allow_source: bool) -> Supply:
+    """What was typed about code. Raises `UsageError`."""
     from flowbook.cli.code import Supply
 
     if allow_source and not from_source:

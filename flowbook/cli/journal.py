@@ -19,6 +19,7 @@ from flowbook.plan.events import (
     RunCancelled,
     RunCompleted,
     RunFailed,
+    RunForked,
     RunRetried,
     SignalRefused,
     StepDropped,
@@ -95,6 +96,10 @@ def words(event: Event) -> str:
             text = f"{f'at {path}: ' if path else ''}{failure.type}: {failure.message}"
         case StepDropped():
             text = "another branch won the race"
+        case RunForked(_, edits, parent, changes):
+            what = f", with {', '.join(edits)}" if edits else ""
+            code = f"; {'; '.join(changes)}" if changes else ""
+            text = f"from {parent}{what}{code}"
         case RunCompleted():
             text = ""
         case _:

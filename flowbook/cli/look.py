@@ -68,18 +68,21 @@ def show(
     from flowbook.cli import output
     from flowbook.cli.exits import exit_of_status
 
-    async def body(app: App) -> RunView:
-        return await app.view((await find(app, run)).id)
+    async def body(app: App) -> tuple[RunView, list[str]]:
+        row = await find(app, run)
+        return await app.view(row.id), [str(one) for one in await app.lineage(row.id)]
 
-    view = with_app(url, body)
+    view, line = with_app(url, body)
     if json:
         from flowbook.cli.records import view_record
 
-        output.as_json(view_record(view))
+        output.as_json({**view_record(view), "lineage": line})
     else:
         from flowbook.show.text import run_plain, run_table
 
         output.tell(run_table(view), run_plain(view))
+        if len(line) > 1:
+            output.say(f"lineage: {' <- '.join(line)}")
     if exit_status:
         raise typer.Exit(exit_of_status(view.status))
 

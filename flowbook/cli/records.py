@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flowbook.ids import short
-from flowbook.observe.views import AttemptView, RunView, StepView, WaitView
+from flowbook.observe.views import AttemptView, ForkView, RunView, StepView, WaitView
 from flowbook.plan.journal import Entry, from_entry
 from flowbook.plan.records import Failure
 from flowbook.ports import RunRow
@@ -61,6 +61,7 @@ def view_record(view: RunView) -> dict[str, Any]:
         "cancelled_by": view.cancelled_by,
         "failed_path": view.failed_path,
         "failure": _failure(view.failure),
+        "forked": _forked(view.forked),
         "steps": [_step(s) for s in view.steps],
     }
 
@@ -116,6 +117,15 @@ def _failure(failure: Failure | None) -> dict[str, str] | None:
     return None if failure is None else {f.name: getattr(failure, f.name) for f in dataclasses.fields(failure)}
 
 
+def _forked(forked: ForkView | None) -> dict[str, Any] | None:
+    return None if forked is None else {
+        "from": str(forked.parent),
+        "at": forked.at,
+        "edits": plain(forked.edits),
+        "changes": list(forked.changes),
+    }  # fmt: skip
+
+
 def _step(step: StepView) -> dict[str, Any]:
     return {
         "path": step.path,
@@ -126,6 +136,7 @@ def _step(step: StepView) -> dict[str, Any]:
         "result": plain(step.result),
         "retry_at": moment(step.retry_at),
         "wait": _wait(step.wait),
+        "kept": step.kept,
         "attempts": [_attempt(a) for a in step.attempts],
     }
 

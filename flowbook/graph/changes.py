@@ -32,6 +32,16 @@ def changes(old: Defined, new: Defined) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def same_topology(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """True if two specs have the same nodes, leading to the same places: a journal of one can be read by the other."""
+    return _map_of(old) == _map_of(new)
+
+
+def _map_of(spec: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    shape = ("name", "ways", "labels", "wait")
+    return spec.get("entry"), sorted(str([n.get(k) for k in shape]) for n in spec.get("nodes") or ())
+
+
 def _nodes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     before, after = ({n["name"]: n for n in spec.get("nodes") or ()} for spec in (old, new))
     if old.get("name") != new.get("name"):

@@ -56,10 +56,11 @@ class StateSchema:
                 f"its keys are {_list(list(self.annotations))}"
             )
 
-    def validate(self, who: str, update: Mapping[str, Any]) -> Mapping[str, Any]:
+    def validate(self, who: str, update: Mapping[str, Any], *, whole: bool = False) -> Mapping[str, Any]:
         """An update with its values as the schema's types want them (pydantic models only; others are taken as is).
 
-        A key with a reducer is not validated: what a reducer adds need not have the type of the whole.
+        A key with a reducer is not validated: what a reducer adds need not have the type of the whole. ``whole`` says
+        that nothing is added and the values are set as they are.
         """
         self.check(who, update)
         fields: Mapping[str, Any] | None = getattr(self.source, "model_fields", None)
@@ -67,7 +68,7 @@ class StateSchema:
             return update
         checked = dict(update)
         for key in update:
-            if key in self.reducers:
+            if key in self.reducers and not whole:
                 continue
             try:
                 checked[key] = _adapter(self.source, key).validate_python(update[key])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flowbook.errors import FlowbookError
 from flowbook.ids import short
 from flowbook.jupyter.mistakes import brief, usage, without_our_frames
-from flowbook.jupyter.parse import Command, Parsed, bound, known, parse
+from flowbook.jupyter.parse import Command, Parsed, bound, known, parse, unquoted_value
 from flowbook.plan.records import Status
 from flowbook.show.html import flow_html, runs_html
 from flowbook.show.text import flow_plain, runs_plain
@@ -43,6 +43,11 @@ TABLE = {
         Command(
             "signal", f"Send a run a signal, now or before it waits for one. {_RUN}",
             '%flow signal last approved by=ana', "RUN NAME [KEY=VALUE ...]",
+        ),
+        Command(
+            "fork", f"Begin another run at one of a run's steps, with an edited state. {_RUN}",
+            "%flow fork last --at judge#1 docs='[...]'", "RUN [KEY=VALUE ...]",
+            {"--at PATH": "the step that it begins with, e.g. judge#1", **_WAIT},
         ),
         Command("cancel", f"Ask a run to stop. {_RUN}", "%flow cancel last", "RUN"),
         Command("status", "Which database, which flows, what is going on.", "%flow status"),
@@ -76,7 +81,7 @@ class Magics:
             print(command.help())  # noqa: T201 - the answer to --help
             return None
         parsed = parse(rest, command)
-        if (name not in ("run", "signal") and parsed.pairs) or (name != "run" and parsed.call):
+        if (name not in ("run", "signal", "fork") and parsed.pairs) or (name != "run" and parsed.call):
             raise usage(f"%flow {name} takes no inputs; `%flow {name} --help`")
         try:
             return self._verbs[name](parsed)
@@ -128,6 +133,14 @@ class Magics:
         needs = run.view().needs
         left = f"; it stands still: it needs {needs}" if needs else ""
         print(f"run {short(run.id)} has got {it.words[1]!r}{left}")  # noqa: T201 - the answer
+
+    def _fork(self, it: Parsed) -> SyncRun:
+        __tracebackhide__ = True
+        parent = self._session.run(_one(it, "fork", "a run"))
+        if "at" not in it.options:
+            raise usage("%flow fork needs the step to begin with, as in --at judge#1; `%flow fork --help`")
+        fork = parent.fork(it.options["at"], **{key: unquoted_value(value) for key, value in it.pairs.items()})
+        return self._shown(fork, it)
 
     def _cancel(self, it: Parsed) -> None:
         run = self._session.run(_one(it, "cancel", "a run"))

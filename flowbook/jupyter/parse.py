@@ -127,6 +127,16 @@ def literal(text: str) -> Any:
         return text
 
 
+def unquoted_value(value: Any) -> Any:
+    """A list or dict that was quoted as on a command line (``docs='[1, 2]'``) as what it is; any other value itself."""
+    if not isinstance(value, str) or value[:1] not in ("[", "{", "("):
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+
+
 def unquoted(word: str) -> str:
     """A word without the quotes around it."""
     return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word

@@ -17,6 +17,7 @@ from flowbook.plan.events import (
     AttemptFailed,
     CancelRequested,
     RunFailed,
+    RunForked,
     RunRetried,
     SignalRefused,
     StepDropped,
@@ -99,6 +100,22 @@ class StepView:
     retry_at: datetime | None = None
     wait: WaitView | None = None
     """Of a pause, also when it is over."""
+    kept: bool = False
+    """True: it was taken over from the run that this one was forked from."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForkView:
+    """Where a run began, if it began inside another one."""
+
+    parent: UUID
+    """The other run."""
+    at: str
+    """Path of the step that it began with."""
+    edits: Mapping[str, Any]
+    """State key -> the value that was set there."""
+    changes: tuple[str, ...]
+    """What is different in its code from the other run's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +145,8 @@ class RunView:
     """What is missing for it to go on (`code: ...`), or None."""
     cancelled_by: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    forked: ForkView | None = None
+    """None: it began by itself."""
 
     @property
     def nodes(self) -> Mapping[str, StepView]:
@@ -211,6 +230,9 @@ class _Fold:
                 for path, step in self.steps.items():
                     if step.state is State.FAILED:
                         self.steps[path] = replace(step, state=State.RETRYING)
+            case RunForked(path, edits, parent, changes):
+                self.view = replace(self.view, forked=ForkView(parent, path, edits, changes))
+                self.steps = {p: replace(s, kept=True) for p, s in self.steps.items()}
             case CancelRequested(by):
                 self.view = replace(self.view, cancelled_by=by)
             case _:

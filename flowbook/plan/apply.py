@@ -21,6 +21,7 @@ from flowbook.plan.events import (
     RunCancelled,
     RunCompleted,
     RunFailed,
+    RunForked,
     RunRetried,
     SignalRefused,
     StepDropped,
@@ -112,6 +113,8 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run:
                 run, seq=seq, status=status, troubles=troubles, waits=waits, failure=None, failed_path=None, mail=mail,
                 since=at or run.since,
             )  # fmt: skip
+        case RunForked(path, edits):
+            return replace(_forked(run, _standing_at(run, path), edits), seq=seq)
         case RunCompleted():
             return replace(run, seq=seq, status=status)
         case RunFailed(path, failure):
@@ -137,6 +140,17 @@ def lost_attempts(run: Run) -> tuple[tuple[str, int], ...]:
         if attempt > run.troubles.get(path, Trouble()).attempts
         and any(t.path == path and t.phase is Phase.READY for t in run.tokens.values())
     )
+
+
+def _forked(run: Run, token: Token, edits: Mapping[str, Any]) -> Run:
+    """A run of its own: what was kept of the other one are results. Troubles, pauses and mail are its own affair."""
+    if edits:
+        # An edit sets a key, whatever its reducer; inside a branch it goes through the join as a step's update does.
+        view = View({**token.view.values, **edits}, token.view.results)
+        deltas = token.deltas if token.scope is None else (*token.deltas, Delta("", None, edits))
+        token = replace(token, view=view, deltas=deltas)
+    tokens = {**run.tokens, token.id: token}
+    return Run(run.id, run.flow, run.status, run.seq, tokens, run.scopes, run.counts, since=run.since)
 
 
 def _standing_at(run: Run, path: str) -> Token:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from flowbook.plan.records import Failure
 from flowbook.quick import quick
@@ -145,6 +146,22 @@ class RunRetried:
 
 
 @dataclass(frozen=True, slots=True)
+class RunForked:
+    """A run began where another one was. First row of its own journal; what stands before it is read from the other's
+    (`forks.py`).
+    """
+
+    path: str
+    """The step that is about to run, again or for the first time."""
+    edits: Mapping[str, Any]
+    """State key -> the value that the step sees instead of what it saw in the other run."""
+    parent: UUID
+    """The other run."""
+    changes: tuple[str, ...] = ()
+    """What is different in the code, one text per difference; empty: it is the code of the other run."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunCompleted:
     """No token lives and one has reached END."""
 
@@ -176,6 +193,7 @@ Event = (
     | StepDropped
     | CancelRequested
     | RunRetried
+    | RunForked
     | RunCompleted
     | RunFailed
     | RunCancelled

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, assert_never
+from uuid import UUID
 
 from flowbook.codec import decode, encode
 from flowbook.errors import Undecodable
@@ -20,6 +21,7 @@ from flowbook.plan.events import (
     RunCancelled,
     RunCompleted,
     RunFailed,
+    RunForked,
     RunRetried,
     SignalRefused,
     StepDropped,
@@ -50,6 +52,7 @@ class Kind(StrEnum):
     DROPPED = "dropped"
     CANCEL_REQUESTED = "cancel"
     RETRIED = "retried"
+    FORKED = "forked"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -57,6 +60,8 @@ class Kind(StrEnum):
 
 OUTCOMES = frozenset({Kind.FINISHED})
 """Kinds of which a path has at most one row in its run, by a unique index."""
+KEPT = OUTCOMES | {Kind.FORKED}
+"""Kinds of rows that a fork reads from the journals of those before it: results, and what was edited on the way."""
 
 
 _UPDATE, _VALUE, _NOWHERE, _SKIPPED, _PAUSE = range(5)
@@ -76,7 +81,8 @@ class Entry:
     """From 1; 0 for what concerns the run as a whole."""
     payload: bytes
     seq: int = 0
-    """Place in the journal, from 1; 0: not written yet."""
+    """Place in the journal, from 1; 0: not written yet. Of a row that a fork has read from the journal of another run:
+    0, -1, ... counted backwards from the fork."""
     at: datetime | None = None
     """The database's time of writing; None: not written yet."""
 
@@ -105,6 +111,9 @@ def to_entry(event: Event) -> Entry:
             return Entry(Kind.CANCEL_REQUESTED, "", 0, encode({"by": by, "m": mail}))
         case RunRetried(by, mail, at):
             return Entry(Kind.RETRIED, "", 0, encode({"by": by, "m": mail, "t": at}))
+        case RunForked(path, edits, parent, changes):
+            body = {"s": dict(edits), "p": str(parent), "c": list(changes)}
+            return Entry(Kind.FORKED, path, 0, encode(body, at="edits"))
         case RunCompleted():
             return Entry(Kind.COMPLETED, "", 0, b"")
         case RunFailed(path, failure):
@@ -138,6 +147,8 @@ def from_entry(entry: Entry) -> Event:
                 return CancelRequested(body["by"], body["m"])
             case Kind.RETRIED:
                 return RunRetried(body["by"], body["m"], body.get("t"))
+            case Kind.FORKED:
+                return RunForked(entry.path, body["s"], UUID(body["p"]), tuple(body["c"]))
             case Kind.COMPLETED:
                 return RunCompleted()
             case Kind.FAILED:

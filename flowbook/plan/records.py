@@ -69,7 +69,7 @@ class Delta:
     """What one finished step changed."""
 
     node: str
-    """Name of the step."""
+    """Name of the step; empty: somebody edited the state (`RunForked`)."""
     result: Any
     """The whole result as the step returned it (an update, or a single value)."""
     update: Mapping[str, Any]

@@ -120,6 +120,6 @@ class Movement:
 def _after(graph: Graph, view: View, delta: Delta) -> View:
     """A view with one delta merged in."""
     values: dict[str, Any] = merge(graph.schema, view.values, delta.update)
-    if delta.node in delta.update:
+    if delta.node in delta.update or not delta.node:
         return View(values, view.results)  # a state key goes before a result of the same name, so it is not kept twice
     return View(values, {**view.results, delta.node: delta.result})

@@ -106,6 +106,10 @@ class Engine:
         """The registered code behind a fingerprint."""
         return self._graphs.get(fingerprint)
 
+    def newest(self, flow: str) -> Graph | None:
+        """The code that was registered last under a flow's name."""
+        return next((g for g in reversed(self._graphs.values()) if g.name == flow), None)
+
     # -- runs ----------------------------------------------------------------------------------------------------------
 
     async def start(self, new: NewRun) -> Started:

@@ -15,7 +15,7 @@ from flowbook.errors import IllegalTransition, Undecodable
 from flowbook.graph.flow import Graph
 from flowbook.plan import snapshots
 from flowbook.plan.apply import begin, fold, lost_attempts
-from flowbook.plan.journal import Entry, from_entry
+from flowbook.plan.journal import OUTCOMES, Entry, from_entry
 from flowbook.plan.records import Phase, Run, Trouble, View
 from flowbook.ports import RunRow, Store
 from flowbook.quick import quick
@@ -70,7 +70,7 @@ def view_before(graph: Graph, row: RunRow, entries: tuple[Entry, ...], path: str
     """What the step at ``path`` saw. Raises `IllegalTransition` if it never finished."""
     run = begin(graph, row.id, input_of(row))
     for entry in entries:
-        if entry.path == path:
+        if entry.path == path and entry.kind in OUTCOMES:
             for token in run.tokens.values():
                 if token.path == path:
                     return token.view

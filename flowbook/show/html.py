@@ -64,6 +64,8 @@ def summary(view: RunView, now: datetime) -> list[str]:
     facts = [f"{view.done} step{'' if view.done == 1 else 's'} done"]
     if view.started_at:
         facts.append(duration(((view.ended_at or now) - view.started_at).total_seconds()))
+    if view.forked:
+        facts.append(f"forked from {short(view.forked.parent)} at {view.forked.at}")
     if view.lost:
         facts.append(f"{view.lost} process{'' if view.lost == 1 else 'es'} lost")
     if view.key:
@@ -129,6 +131,11 @@ def took(row: RunRow, now: datetime) -> str:
     return duration((end - row.started_at).total_seconds()) if row.started_at and end else ""
 
 
+def state_text(step: StepView) -> str:
+    """How a step is doing, in words."""
+    return f"{LOOKS[step.state].word}{', kept' if step.kept else ''}"
+
+
 def result_text(step: StepView) -> str:
     """A result as a short text, without calling anything of the value's that could be long or loud."""
     if step.result is None:
@@ -172,7 +179,7 @@ def _steps(view: RunView, now: datetime) -> str:
         look = LOOKS[step.state]
         body.append(
             [
-                f'<span style="{_MONO}">{escape(step.path, 120)}</span>', f"{look.sign} {look.word}",
+                f'<span style="{_MONO}">{escape(step.path, 120)}</span>', f"{look.sign} {state_text(step)}",
                 str(last.number if last else ""), "" if seconds is None else duration(seconds),
                 escape(error or waits_text(step) or result_text(step), VALUE_LIMIT),
             ]

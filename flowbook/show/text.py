@@ -18,7 +18,7 @@ from flowbook.ids import short
 from flowbook.observe.views import RunView
 from flowbook.plan.records import Status
 from flowbook.ports import RunRow
-from flowbook.show.html import ago, result_text, summary, took, waits_text
+from flowbook.show.html import ago, result_text, state_text, summary, took, waits_text
 from flowbook.show.looks import LOOKS, STATUS
 from flowbook.show.safe import clean, duration
 from flowbook.show.topology import Kind, topology_of
@@ -56,7 +56,7 @@ def run_table(view: RunView, now: datetime | None = None) -> RenderableType:
             last = step.attempts[-1] if step.attempts else None
             error = f"{last.failure.type}: {last.failure.message}" if last and last.failure else ""
             table.add_row(
-                _plain(step.path, 80), Text(f"{look.sign} {look.word}", look.terminal),
+                _plain(step.path, 80), Text(f"{look.sign} {state_text(step)}", look.terminal),
                 str(last.number if last else ""),
                 "" if step.seconds is None else duration(step.seconds),
                 _plain(error or waits_text(step) or result_text(step), 120),

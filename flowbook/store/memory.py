@@ -13,9 +13,10 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from flowbook.errors import StoreError, StoreUnavailable
+from flowbook.plan.forks import inherited
 from flowbook.plan.journal import Entry
 from flowbook.plan.records import Status
-from flowbook.ports import Ack, Definition, Mail, NewRun, RunQuery, RunRow, Settlement, Snapshot, Started
+from flowbook.ports import Ack, Definition, Mail, NewFork, NewRun, RunQuery, RunRow, Settlement, Snapshot, Started
 from flowbook.store.blobs import refuse_huge
 from flowbook.store.memory_database import MemoryDatabase, Worker
 from flowbook.store.reads import MOST_RUNS, plain, the_one
@@ -126,6 +127,13 @@ class MemoryStore:
             self.database.wake(new.id)
         return started
 
+    async def fork(self, fork: NewFork) -> RunRow:
+        """Insert a pending run that reads a part of another one's history, with its first row."""
+        refuse_huge([fork.entry])
+        row = (await self._turn()).fork(fork)
+        self.database.wake(fork.id)
+        return row
+
     async def claim(
         self,
         known: frozenset[str],
@@ -171,12 +179,15 @@ class MemoryStore:
 
     async def history(self, run_id: UUID, tag: str | None = None) -> tuple[Snapshot | None, Sequence[Entry]]:
         """The journal in order; with a ``tag``, the newest snapshot of that tag and only what came after it."""
-        kept = (await self._turn()).runs.get(run_id)
+        database = await self._turn()
+        kept = database.runs.get(run_id)
         if kept is None:
             return None, ()
         fitting = [snapshot for snapshot in kept.snapshots if snapshot.tag == tag]
         newest = max(fitting, key=lambda snapshot: snapshot.seq, default=None)
-        return newest, tuple(kept.journal[newest.seq if newest else 0 :])
+        if newest is not None:
+            return newest, tuple(kept.journal[newest.seq :])
+        return None, (*inherited(database.ancestors(kept)), *kept.journal)
 
     async def append(self, run_id: UUID, epoch: int, entries: Sequence[Entry]) -> Ack:
         """Write entries at the end of the journal, all or none.

@@ -19,9 +19,10 @@ from uuid import UUID
 
 from flowbook.clock import Clock, WallClock
 from flowbook.errors import Fenced, PathClash, RunNotFound
+from flowbook.plan.forks import Ancestor
 from flowbook.plan.journal import OUTCOMES, Entry
 from flowbook.plan.records import Status
-from flowbook.ports import CHILD, FOLLOW, Ack, Definition, Mail, NewRun, RunRow, Settlement, Snapshot, Started
+from flowbook.ports import CHILD, FOLLOW, Ack, Definition, Mail, NewFork, NewRun, RunRow, Settlement, Snapshot, Started
 from flowbook.store.rows import NEVER
 
 
@@ -34,6 +35,8 @@ class Kept:
     outcomes: set[str] = field(default_factory=set)
     mail: list[Mail] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
+    forked: NewFork | None = None
+    """How it came out of another run; None: it began by itself."""
 
     def write(self, entries: Sequence[Entry], at: datetime) -> None:
         """Add entries to the journal, all or none. Raises `PathClash`."""
@@ -124,6 +127,28 @@ class MemoryDatabase:
         )
         self.runs[new.id] = Kept(row)
         return Started(row, created=True)
+
+    def fork(self, fork: NewFork) -> RunRow:
+        """Insert a fork with its first row. Raises `RunNotFound`."""
+        parent, now = self.kept(fork.parent).row, self.now()
+        row = replace(
+            parent, id=fork.id, version=fork.version, fingerprint=fork.fingerprint, status=Status.PENDING, due_at=now,
+            epoch=0, worker_id=None, claims=0, lost=0, mail=0, current="", key=None, error=None,
+            forked_from=fork.parent, created_at=now, started_at=None, ended_at=None, parent_id=None, root_id=None,
+            parent_path="",
+        )  # fmt: skip
+        kept = self.runs.setdefault(fork.id, Kept(row, forked=fork))
+        if not kept.journal:
+            kept.write([fork.entry], now)
+        return kept.row
+
+    def ancestors(self, kept: Kept) -> list[Ancestor]:
+        """What a run reads of those before it, the nearest first."""
+        found = []
+        while kept.forked is not None:
+            fork, kept = kept.forked, self.runs[kept.forked.parent]
+            found.append(Ancestor(kept.journal, fork.seq, fork.without))
+        return found
 
     def due(self, known: frozenset[str], namespace: str, queues: Sequence[str]) -> list[UUID]:
         """Runs that may be claimed now, the most urgent first."""

@@ -20,7 +20,7 @@ from uuid import UUID, uuid4
 from flowbook.errors import StoreError
 from flowbook.plan.journal import Entry
 from flowbook.plan.records import Status
-from flowbook.ports import Ack, Definition, Mail, NewRun, RunQuery, RunRow, Settlement, Snapshot, Started
+from flowbook.ports import Ack, Definition, Mail, NewFork, NewRun, RunQuery, RunRow, Settlement, Snapshot, Started
 from flowbook.store import migrate
 from flowbook.store.blobs import LARGE, Blobs, refuse_huge
 from flowbook.store.claims import Claims
@@ -134,6 +134,13 @@ class PostgresStore:
         if started.created and not new.claim:
             self._announce(new.id)
         return started
+
+    async def fork(self, fork: NewFork) -> RunRow:
+        """Insert a pending run that reads a part of another one's history, with its first row."""
+        (line,) = await self._lines([fork.entry])
+        row = await self._reads.fork(fork, line)
+        self._announce(fork.id)
+        return row
 
     async def claim(
         self,

@@ -16,14 +16,16 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from flowbook.errors import RunNotFound
-from flowbook.plan.journal import Entry
-from flowbook.ports import Definition, Mail, RunQuery, RunRow, Snapshot
+from flowbook.plan.forks import renumbered
+from flowbook.plan.journal import KEPT, Entry, Kind
+from flowbook.ports import Definition, Mail, NewFork, RunQuery, RunRow, Snapshot
 from flowbook.store import family_statements as family
 from flowbook.store import statements as sql
 from flowbook.store import vital_statements as vital
 from flowbook.store.blobs import Blobs
 from flowbook.store.driver import Record
 from flowbook.store.retrying import Line
+from flowbook.store.rows import Line as JournalLine
 from flowbook.store.rows import to_json, to_run
 
 MOST_RUNS: Final = 1000
@@ -46,7 +48,20 @@ class Reads:
                 snapshot = Snapshot(record["seq"], record["tag"], record["payload"])
         after = snapshot.seq if snapshot is not None else 0
         entries = await self._blobs.entries(await self._line.fetch(sql.HISTORY, run_id, after))
+        if not after and entries and entries[0].kind is Kind.FORKED:
+            records = await self._line.fetch(sql.PREFIX, run_id, list(KEPT))
+            entries[:0] = renumbered(await self._blobs.entries(records))
         return snapshot, entries, entries[-1].seq if entries else after
+
+    async def fork(self, fork: NewFork, line: JournalLine) -> RunRow:
+        """Insert a fork with its first row. Raises `RunNotFound`."""
+        await self._line.fetch(
+            sql.FORK, fork.id, fork.parent, fork.version, fork.fingerprint, fork.seq, list(fork.without), *line
+        )
+        try:
+            return await self.run(fork.id)
+        except RunNotFound:
+            raise RunNotFound(f"there is no run {fork.parent} to be forked") from None
 
     async def snapshot(self, run_id: UUID, epoch: int, snapshot: Snapshot) -> None:
         """Keep a fold, through the fence."""

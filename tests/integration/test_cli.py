@@ -386,3 +386,29 @@ def test_the_embedded_server_stays_up_until_it_is_put_down(own_home: Path, capsy
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert command("db", "status")[0] == Exit.DATABASE
+
+
+def test_a_run_is_forked(call: Call, shop: Path, flag: Path, orphan: UUID) -> None:
+    """With an edited state; what came before the step is not run again, and the lineage is told."""
+    flag.write_text("ok")
+    Path(f"{flag}.log").write_text("")
+    code, out, _ = call("fork", "last", "--at", "pay#1", "price=9", "--module", shop.name, "--json")
+    fork = json.loads(out)
+    assert (code, fork["status"], fork["steps"][-1]["result"]) == (Exit.OK, "completed", {"paid": 9})
+    assert fork["lineage"] == [fork["id"], str(orphan)]
+    assert (fork["forked"]["at"], fork["forked"]["edits"], fork["steps"][0]["kept"]) == ("pay#1", {"price": 9}, True)
+    assert begun(flag) == ["pay"]
+    out = call("show", fork["id"])[1]
+    assert f"lineage: {fork['id']} <- {orphan}" in out
+    assert f"forked from {orphan.hex[-8:]} at pay#1" in out
+    assert call("journal", fork["id"])[1].split()[0] == "0"
+
+
+def test_a_fork_is_made_from_stored_source_and_left_to_others(call: Call, shop: Path, orphan: UUID) -> None:
+    """Signed with this user's key; a step that the run never came to is named with those that it did."""
+    code, out, _ = call("fork", str(orphan), "--at", "order#1", "--pending", "--json")
+    fork = json.loads(out)
+    assert (code, fork["status"], fork["steps"]) == (Exit.OK, "pending", [])
+    code, out, error = call("fork", str(orphan), "--at", "refund#1", "--pending")
+    assert (code, out) == (Exit.USAGE, "")
+    assert "It came to: order#1, pay#1" in error

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -28,6 +29,7 @@ from flowbook.plan.events import (
     RunCancelled,
     RunCompleted,
     RunFailed,
+    RunForked,
     RunRetried,
     SignalRefused,
     StepDropped,
@@ -55,6 +57,7 @@ EVENTS: list[Event] = [
     StepDropped("other#1"),
     CancelRequested("ana"),
     RunRetried("ana"),
+    RunForked("load#1", {"x": b"\0"}, UUID(int=1), ("step `load` changed",)),
     RunFailed("load#1", OOPS),
     RunCancelled("ana"),
     RunCompleted(),
@@ -97,6 +100,8 @@ def test_the_keys_are_those_of_the_documents() -> None:
     assert set(record["steps"][0]) == documented("... each of `steps`")
     assert set(record["steps"][0]["attempts"][0]) == documented("... each of `attempts`")
     assert set(record["steps"][0]["attempts"][0]["failure"]) == documented("... each `failure`")
+    forked = view_record(view([RunForked("load#1", {}, UUID(int=1))]))["forked"]
+    assert {*forked, "null"} == documented("... each `forked`")
     assert set(entry_record(entries(EVENTS)[0])) == documented("`journal`")
 
 

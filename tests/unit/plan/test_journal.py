@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from flowbook.plan.events import (
     RunCancelled,
     RunCompleted,
     RunFailed,
+    RunForked,
     RunRetried,
     SignalRefused,
     StepDropped,
@@ -96,6 +98,7 @@ def test_each_event_has_a_kind_of_its_own_and_one_is_an_outcome() -> None:
         StepDropped("a#1"),
         CancelRequested("me"),
         RunRetried("me"),
+        RunForked("a#1", {}, UUID(int=1)),
         RunCompleted(),
         RunFailed("a#1", Failure("", "", "")),
         RunCancelled("me"),

@@ -1,0 +1,174 @@
+"""Travel: a run as it was at one of its steps, and another run that begins there.
+
+Owns: `fork`, `look`, `lineage`, and finding the code that a run is folded with. Refuses: the rules of what a fork keeps
+(`plan/forks.py`) and storing it.
+
+Which code a fork runs. The parent's, if this process has it or can rebuild it from its signed source; unless it has
+another version of the flow and not that one: then that one, if its topology is the same, and the fork's first row says
+what is different. Whoever gives a graph gets that one, under the same condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from flowbook.codec import encode
+from flowbook.errors import CodeMissing, NotPortable, SignatureRefused, StateError
+from flowbook.graph.changes import changes, same_topology
+from flowbook.graph.flow import Graph
+from flowbook.graph.rebuild import rebuild
+from flowbook.graph.source import describe
+from flowbook.ids import new_id
+from flowbook.plan.apply import begin
+from flowbook.plan.events import RunForked
+from flowbook.plan.forks import Cut, cut
+from flowbook.plan.journal import Entry, to_entry
+from flowbook.plan.moments import moment
+from flowbook.plan.records import Run as Record
+from flowbook.plan.sealed import Sealed
+from flowbook.ports import NewFork, RunRow
+from flowbook.run.loading import input_of
+from flowbook.run.values import unsealed
+
+if TYPE_CHECKING:
+    from flowbook.app import App
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A run at one of its steps, or at one of its journal's rows."""
+
+    path: str
+    """The step; empty: a row that concerns the run as a whole."""
+    branch: str
+    """Where it stood: ``fork#1[0]`` on a branch of a fork, empty outside of any."""
+    seq: int
+    """The row; 0 and below: it stands in the journal of a run that this one was forked from."""
+    at: datetime | None
+    """When it was written, by the database's clock."""
+    before: Any
+    """The state that the step saw, in the shape that its schema declares."""
+    state: Any
+    """The state after its outcome, as its branch sees it; what it saw where it has none."""
+    finished: bool
+    """True if the step has its outcome at this moment."""
+    result: Any
+    """What it returned; None if it has not finished."""
+    route: int | None
+    """Which case of its branch was taken."""
+
+
+async def fork(
+    app: App, run_id: UUID, at: str, edits: Mapping[str, Any], graph: Graph | None = None, *, carry: bool = True
+) -> RunRow:
+    """See `App.fork`."""
+    parent = app._ours(await app.store.run(run_id))
+    graph, different = await _code_for_fork(app, parent, graph)
+    beginning, entries = await history(app, parent, graph)
+    made = cut(graph, beginning, entries, at)
+    checked = _edits(graph, made, at, edits)
+    definition = app._registered.get(graph.fingerprint) or await app._define(graph)
+    first = to_entry(RunForked(at, {**made.edits, **checked}, parent.id, different))
+    new = NewFork(new_id(), parent.id, made.seq, made.without, definition.fingerprint, definition.version, first)
+    row = await app.store.fork(new)
+    return await app.engine.resume(row.id) if carry else row
+
+
+async def look(app: App, run_id: UUID, where: str | int) -> Moment:
+    """See `App.at`."""
+    row = app._ours(await app.store.run(run_id))
+    graph = await code_of(app, row)
+    beginning, entries = await history(app, row, graph)
+    it = moment(graph, beginning, entries, where)
+    before, after = (shaped(graph, values, app.options.key) for values in (it.before.values, it.values))
+    result = it.result
+    if isinstance(result, dict):
+        result = opened(result, app.options.key)
+    elif type(result) is Sealed:
+        result = unsealed(result, app.options.key)
+    return Moment(it.path, it.token, it.seq, it.at, before, after, it.finished, result, it.route)
+
+
+async def lineage(app: App, run_id: UUID) -> tuple[UUID, ...]:
+    """See `App.lineage`."""
+    row = app._ours(await app.store.run(run_id))
+    found = [row.id]
+    while row.forked_from is not None:
+        row = await app.store.run(row.forked_from)
+        found.append(row.id)
+    return tuple(found)
+
+
+async def history(app: App, row: RunRow, graph: Graph) -> tuple[Record, list[Entry]]:
+    """A run before its first event, and all its rows."""
+    _, entries = await app.store.history(row.id)
+    return begin(graph, row.id, input_of(row)), list(entries)
+
+
+async def code_of(app: App, row: RunRow) -> Graph:
+    """The code that a run is pinned to: registered here, or rebuilt from its source if this user's key has signed it.
+
+    Raises `CodeMissing`, saying why it cannot be rebuilt.
+    """
+    known = app.engine.graph(row.fingerprint) or app.rebuilt.get(row.fingerprint)
+    if known is not None:
+        return known
+    try:
+        app.rebuilt[row.fingerprint] = rebuild(await app.definition(row), key=app.options.key)
+    except (NotPortable, SignatureRefused) as error:
+        raise CodeMissing(
+            f"the state of run {row.id} is folded by the code of flow {row.flow!r}, version {row.version}, which is "
+            f"not registered here: run the cell or module that declares it. It cannot be rebuilt either: "
+            f"{error.message}"
+        ) from error
+    return app.rebuilt[row.fingerprint]
+
+
+def shaped(graph: Graph, values: Mapping[str, Any], key: bytes | None) -> Any:
+    """A state as people declared it, with its pickles opened."""
+    values = opened(values, key)
+    return values if graph.schema is None else graph.schema.build(values)
+
+
+def opened(values: Mapping[str, Any], key: bytes | None) -> dict[str, Any]:
+    """Values with their pickles opened."""
+    return {k: unsealed(v, key) if type(v) is Sealed else v for k, v in values.items()}
+
+
+async def _code_for_fork(app: App, parent: RunRow, given: Graph | None) -> tuple[Graph, tuple[str, ...]]:
+    """The code that a fork runs, and what is different in it from its parent's."""
+    graph = given or app.engine.graph(parent.fingerprint)
+    if graph is None:
+        graph = app.engine.newest(parent.flow)
+    if graph is None:
+        graph = await code_of(app, parent)
+    if graph.fingerprint == parent.fingerprint:
+        return graph, ()
+    old, new = await app.definition(parent), describe(graph)
+    different = changes(old, new) or ("its code is another one",)
+    if graph.name != parent.flow or not same_topology(old.spec, new.spec):
+        raise CodeMissing(
+            f"run {parent.id} began with version {parent.version} of flow {parent.flow!r}, and the one that is here "
+            f"leads its steps elsewhere, so nothing could be kept: {'; '.join(different)}. Declare the flow again as "
+            f"it was, or start a new run"
+        )
+    return graph, different
+
+
+def _edits(graph: Graph, made: Cut, at: str, edits: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Edits as the schema wants them. Raises `StateError`, `Unencodable`."""
+    if graph.schema is not None:
+        edits = graph.schema.validate(f"the fork at {at}", edits, whole=True)
+        summed = [key for key in edits if key in graph.schema.reducers]
+        if summed and made.token.scope is not None:
+            raise StateError(
+                f"{', '.join(map(repr, summed))} cannot be edited at {at}, which stands on a branch: where its fork "
+                f"joins, the key is put together by its reducer from what each branch adds, so the edit would be lost, "
+                f"or what the others add. Fork at {made.token.scope}, or behind the join"
+            )
+    encode(dict(edits), at="edits")
+    return edits
