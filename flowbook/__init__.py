@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from flowbook.graph.step import step as step
     from flowbook.graph.step import value as value
     from flowbook.graph.step import when as when
+    from flowbook.graph.subflow import Subflow as Subflow
+    from flowbook.graph.subflow import subflow as subflow
     from flowbook.handle import Run as Run
     from flowbook.plan.records import Status as Status
     from flowbook.run.context import Context as Context
@@ -50,6 +52,7 @@ _PLACES = {
     "START": ("graph.expression", "START_NODE"),
     "Status": ("plan.records", "Status"),
     "Step": ("graph.step", "Step"),
+    "Subflow": ("graph.subflow", "Subflow"),
     "branch": ("graph.expression", "branch"),
     "connect": ("connecting", "connect"),
     "graph": ("graph.flow", "graph"),
@@ -58,6 +61,7 @@ _PLACES = {
     "race": ("graph.race", "race"),
     "sleep": ("graph.pause", "sleep"),
     "step": ("graph.step", "step"),
+    "subflow": ("graph.subflow", "subflow"),
     "value": ("graph.step", "value"),
     "wait": ("graph.pause", "wait"),
     "wait_any": ("graph.pause", "wait_any"),
@@ -77,6 +81,7 @@ __all__ = [
     "Run",
     "Status",
     "Step",
+    "Subflow",
     "branch",
     "connect",
     "graph",
@@ -85,6 +90,7 @@ __all__ = [
     "resource",
     "sleep",
     "step",
+    "subflow",
     "value",
     "wait",
     "wait_any",

@@ -7,7 +7,6 @@ Owns: putting store, engine and watchers together, and every verb that the doors
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,10 +15,9 @@ from uuid import UUID
 
 from flowbook import travel
 from flowbook.clock import WallClock
-from flowbook.codec import decode, digest, encode
+from flowbook.codec import encode
 from flowbook.errors import (
     CodeMissing,
-    KeyConflict,
     RunCancelled,
     RunNotFound,
     RunOver,
@@ -39,17 +37,17 @@ from flowbook.handle import Run
 from flowbook.ids import new_id
 from flowbook.observe.views import RunView, view_of
 from flowbook.observe.watch import Callback, Reading, Watch
-from flowbook.plan.events import RunCancelled as CancelledEvent
 from flowbook.plan.journal import Entry
 from flowbook.plan.records import Status
 from flowbook.plan.sealed import Sealed
 from flowbook.ports import Ack, Definition, NewRun, RunQuery, RunRow, Settlement, Store
 from flowbook.run.answers import deliver
-from flowbook.run.ending import end_unread
+from flowbook.run.ending import end_uncarried
 from flowbook.run.engine import Ended, Engine
 from flowbook.run.handout import Token
 from flowbook.run.loading import input_of, load
 from flowbook.run.pauses import check_name, check_payload
+from flowbook.run.starting import input_bytes, same_input
 from flowbook.run.tools import Tools
 from flowbook.run.values import unsealed
 
@@ -110,6 +108,7 @@ class App:
                     key=self.options.key,
                     namespace=self.options.namespace,
                     always_suspend=self.options.always_suspend,
+                    define=self._define,
                 )
             )
             await self.engine.open()
@@ -151,6 +150,8 @@ class App:
         if known is not None:
             self.engine.register(graph)
             return known
+        for flow in graph.flows:
+            await self._define(flow)
         described = describe(graph)
         namespace, spec, sources = self.options.namespace, described.spec, described.sources
         fingerprint = described.fingerprint
@@ -190,15 +191,10 @@ class App:
         if namespace is not None and namespace != self.options.namespace:
             raise UsageError(f"this app is connected for namespace {self.options.namespace!r}, not {namespace!r}")
         definition = self._registered.get(graph.fingerprint) or await self._define(graph)
-        given = {**(input or {}), **more}
-        run_id = new_id()
-        # An input that does not fit is refused before anything is written. A schema's defaults are made once and stored
-        # with it, or each fold would make them anew (a date, an id).
-        data = encode(given if graph.schema is None else graph.schema.initial(given), at="input")
+        data, digest = input_bytes(graph, {**(input or {}), **more}, key)
         new = NewRun(
-            run_id, definition.namespace, graph.name, definition.fingerprint, definition.version, data,
-            digest(data if key is None else _unordered(given)), key=key, metadata=metadata or {},
-            priority=priority,
+            new_id(), definition.namespace, graph.name, definition.fingerprint, definition.version, data, digest,
+            key=key, metadata=metadata or {}, priority=priority,
         )  # fmt: skip
         started = await self.engine.start(new)
         if not started.created:
@@ -206,11 +202,7 @@ class App:
         return Run(self, started.row.id)
 
     async def _attach(self, row: RunRow, new: NewRun) -> None:
-        if row.input_digest != new.input_digest:
-            raise KeyConflict(
-                f"key {new.key!r} of flow {new.flow!r} belongs to run {row.id}, which was started with another input: "
-                f"{_shown(row.input)}; this start has {_shown(new.input)}. Use another key, or the same input"
-            )
+        same_input(row, new)
         if row.status.over:
             return
         if row.fingerprint == new.fingerprint or self.engine.knows(row.fingerprint):
@@ -262,6 +254,11 @@ class App:
             raise UsageError(f"status {status!r} is none of {', '.join(Status)}") from None
         return await self.store.runs(RunQuery(self.options.namespace, flow, wanted, limit))
 
+    async def children(self, run_id: UUID) -> Sequence[RunRow]:
+        """Rows of the runs that a run has started, in the order of their start."""
+        self._ours(await self.store.run(run_id))
+        return await self.store.children(run_id)
+
     async def resume(self, run_id: UUID) -> Run:
         """Carry on a run that nobody carries. A live worker's run is left with it. Raises `CodeMissing`."""
         row = self._ours(await self.store.run(run_id))
@@ -288,8 +285,7 @@ class App:
         self._ours(await self.store.run(run_id))
         row = await self.store.send(run_id, "cancel", by, b"")
         if not row.status.over and not self.engine.carries(run_id):
-            for own in await self.store.claim(frozenset({row.fingerprint}), namespace=row.namespace, only=run_id):
-                await end_unread(self.store, own, Status.CANCELLED, CancelledEvent(by), f"cancelled by {by}")
+            await end_uncarried(self.store, row, by)
             row = await self.store.run(run_id)
         return row
 
@@ -469,30 +465,6 @@ class App:
         finally:
             if task is not None:
                 self._workers.discard(task)
-
-
-def _unordered(given: dict[str, Any]) -> bytes:
-    """What was given with the keys of its dicts in order: in which order they were typed makes no other input."""
-    try:
-        return encode(_sorted(given))
-    except RecursionError:
-        return encode(given)
-
-
-def _sorted(value: Any) -> Any:
-    if type(value) is dict:
-        plain = all(type(key) is str for key in value)
-        return {k: _sorted(value[k]) for k in (sorted(value) if plain else value)}
-    if type(value) in (list, tuple):
-        return type(value)(map(_sorted, value))
-    return value
-
-
-def _shown(data: bytes) -> str:
-    with contextlib.suppress(Exception):
-        text = repr(decode(data))
-        return text if len(text) <= 200 else text[:200] + "..."
-    return "(unreadable)"
 
 
 def _cell(definition: Definition) -> str:

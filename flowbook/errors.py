@@ -27,6 +27,7 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── WaitTimedOut            FB311
     │   ├── PayloadRefused          FB312
     │   ├── RunTimedOut             FB313
+    │   ├── ChildFailed             FB314
     │   ├── PointUnknown            FB320
     │   ├── TokenRefused            FB331
     │   ├── AlreadyAnswered         FB332
@@ -228,6 +229,12 @@ class RunTimedOut(RunError):
     """The run took longer than the ``run_timeout=`` of its flow."""
 
     code = "FB313"
+
+
+class ChildFailed(RunError):
+    """A run that this one had started did not end well; its id and what happened there are in the text."""
+
+    code = "FB314"
 
 
 class PointUnknown(RunError):

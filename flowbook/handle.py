@@ -5,7 +5,7 @@ Owns: `Run`, which remembers an app and a run's id. Refuses: doing anything itse
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from flowbook.plan.records import Status
 if TYPE_CHECKING:
     from flowbook.app import App
     from flowbook.observe.views import RunView
+    from flowbook.ports import RunRow
     from flowbook.travel import Moment
 
 
@@ -54,6 +55,10 @@ class Run:
     async def cancel(self, *, by: str = "user") -> Status:
         """Ask it to stop; the answer is its status then: over already, or about to end."""
         return (await self.app.cancel(self.id, by=by)).status
+
+    async def children(self) -> Sequence[RunRow]:
+        """The runs that it has started, in the order of their start."""
+        return await self.app.children(self.id)
 
     async def resume(self) -> Run:
         """Carry it on here if nobody carries it."""

@@ -157,6 +157,11 @@ class SyncRun:
         return tuple(s.path for s in self.steps if s.state in ("running", "retrying", "waiting"))
 
     @property
+    def children(self) -> Sequence[RunRow]:
+        """The runs that it has started, in the order of their start."""
+        return self._app.portal.call(self._run.children())
+
+    @property
     def error(self) -> Failure | None:
         """Why it failed."""
         return self.view().failure

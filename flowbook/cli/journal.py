@@ -12,9 +12,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from flowbook.ids import short
 from flowbook.plan.events import (
     AttemptFailed,
     CancelRequested,
+    ChildFinished,
+    ChildStarted,
     Event,
     RunCancelled,
     RunCompleted,
@@ -68,7 +71,7 @@ def journal_plain(entries: Sequence[Entry]) -> str:
     )
 
 
-def words(event: Event) -> str:
+def words(event: Event) -> str:  # noqa: C901  one case per event
     """What an event says, on one line."""
     match event:
         case StepStarted():
@@ -90,6 +93,10 @@ def words(event: Event) -> str:
             text = f"{name}, delivery {mail}: {failure.message}"
         case WaitFinished(signal=signal, mail=mail):
             text = "its time was up" if signal is None else f"{signal}, delivery {mail}"
+        case ChildStarted(child=child, flow=flow):
+            text = f"{flow} {short(child)}"
+        case ChildFinished(child=child, result=result):
+            text = f"child {short(child)}  {', '.join(map(str, result)) if isinstance(result, dict) else ''}"
         case CancelRequested(by) | RunRetried(by) | RunCancelled(by):
             text = f"by {by}"
         case RunFailed(path, failure):

@@ -137,6 +137,7 @@ def _step(step: StepView) -> dict[str, Any]:
         "retry_at": moment(step.retry_at),
         "wait": _wait(step.wait),
         "kept": step.kept,
+        "child": None if step.child is None else str(step.child),
         "attempts": [_attempt(a) for a in step.attempts],
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import pickle
+from dataclasses import replace
 from typing import Any
 
 from flowbook.errors import NotPortable
@@ -16,6 +17,7 @@ from flowbook.graph.flow import Graph, Node
 from flowbook.graph.pause import Pause
 from flowbook.graph.state import schema_of
 from flowbook.graph.step import Step
+from flowbook.graph.subflow import Subflow
 
 LIMIT = 16 * 1024 * 1024
 """Bytes of a pickle at most: it becomes part of a definition, which is read whenever a run of it is."""
@@ -27,13 +29,8 @@ def packed(graph: Graph) -> dict[str, str]:
         import cloudpickle
     except ImportError:
         return {"reason": "cloudpickle is not installed here: pip install cloudpickle"}
-    nodes = {name: (_packed(node.step), node.ways, node.router, node.labels) for name, node in graph.nodes.items()}
-    state = graph.schema.source if graph.schema else None
     try:
-        limits = {"run_timeout": graph.run_timeout}
-        data = cloudpickle.dumps(
-            (graph.name, nodes, graph.entry, graph.joins, state, graph.version, graph.freeze, limits)
-        )
+        data = cloudpickle.dumps(_content(graph))
     except Exception as error:
         return {"reason": f"{type(error).__name__}: {error}"}
     if len(data) > LIMIT:
@@ -44,17 +41,44 @@ def packed(graph: Graph) -> dict[str, str]:
 def unpacked(flow: str, carried: dict[str, Any]) -> Graph:
     """The graph that was packed. Its signature has been verified. Raises `NotPortable` if it does not load here."""
     try:
-        name, nodes, entry, joins, state, version, freeze, limits = pickle.loads(base64.b64decode(carried["pickle"]))  # noqa: S301
+        content = pickle.loads(base64.b64decode(carried["pickle"]))  # noqa: S301
+        return _graph(*content)
     except Exception as error:
         raise NotPortable(flow, (f"its pickle does not load here: {type(error).__name__}: {error}",)) from error
-    made = {
-        key: Node(place if isinstance(place, Pause) else Step(name=key, **place), ways, router, labels)
-        for key, (place, ways, router, labels) in nodes.items()
-    }
-    return Graph(name, made, entry, joins, schema_of(state), version, freeze, pickled=True, **limits)
 
 
-def _packed(place: Step | Pause) -> Any:
-    if isinstance(place, Pause):
-        return place
-    return {"fn": place.fn, "policy": place.policy, "guard": place.guard, "retry_if": place.retry_if}
+def _content(graph: Graph) -> tuple[Any, ...]:
+    nodes = {name: (_packed(node.step), node.ways, node.router, node.labels) for name, node in graph.nodes.items()}
+    state = graph.schema.source if graph.schema else None
+    more = {"pickled": graph.pickled, "races": graph.races, "run_timeout": graph.run_timeout}
+    return graph.name, nodes, graph.entry, graph.joins, state, graph.version, graph.freeze, more
+
+
+def _packed(place: Step | Pause | Subflow) -> Any:
+    match place:
+        case Pause():
+            return place
+        case Subflow():
+            flow: Any = None
+            return replace(place, flow=flow), place.flow.fingerprint, _content(place.flow)
+        case _:
+            return {"fn": place.fn, "policy": place.policy, "guard": place.guard, "retry_if": place.retry_if}
+
+
+def _graph(
+    name: str, nodes: Any, entry: Any, joins: Any, state: type | None, version: Any, freeze: Any, more: Any
+) -> Graph:
+    made = {key: Node(_place(key, place), ways, router, labels) for key, (place, ways, router, labels) in nodes.items()}
+    return Graph(name, made, entry, joins, schema_of(state), version, freeze, **more)
+
+
+def _place(name: str, packed: Any) -> Step | Pause | Subflow:
+    match packed:
+        case Pause():
+            return packed
+        case (Subflow() as sub, str(fingerprint), content):
+            flow = _graph(*content)
+            flow.__dict__["fingerprint"] = fingerprint  # there are no sources to find it from
+            return replace(sub, flow=flow)
+        case _:
+            return Step(name=name, **packed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flowbook.codec import decode
@@ -26,9 +27,28 @@ class Defined(Protocol):
     def sources(self) -> Mapping[str, Any]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """A flow that a sub-flow runs."""
+
+    spec: Mapping[str, Any]
+    sources: Mapping[str, Any]
+
+
+def nested(d: Defined) -> Mapping[str, Nested]:
+    """Fingerprint -> each flow that a sub-flow of a definition runs."""
+    return {k: Nested(f["spec"], f["sources"]) for k, f in (d.sources.get("flows") or {}).items()}
+
+
 def changes(old: Defined, new: Defined) -> tuple[str, ...]:
     """What is different in ``new``, one text per difference; empty where nothing is that counts."""
-    found = [*_nodes(old.spec, new.spec), *_code(old, new), *_state(old.spec, new.spec), *_names(old, new)]
+    found = [
+        *_nodes(old.spec, new.spec),
+        *_flows(old, new),
+        *_code(old, new),
+        *_state(old.spec, new.spec),
+        *_names(old, new),
+    ]
     return tuple(dict.fromkeys(found))
 
 
@@ -106,6 +126,26 @@ def _waits(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | No
         yield f"`{name}` puts its payload into {new['into'] or 'the key of the signal'}"
 
 
+def _flows(old: Defined, new: Defined) -> Iterator[str]:
+    before, after = ({n["name"]: n["flow"] for n in d.spec.get("nodes") or () if "flow" in n} for d in (old, new))
+    had, has = nested(old), nested(new)
+    steps = {n["name"] for n in old.spec.get("nodes") or ()}
+    for name, flow in after.items():
+        if name not in before:
+            if name in steps:
+                yield f"`{name}` is a sub-flow now"
+            continue
+        was = before[name]
+        if was["fingerprint"] != flow["fingerprint"]:
+            found: tuple[str, ...] = ()
+            if was["fingerprint"] in had and flow["fingerprint"] in has:
+                found = changes(had[was["fingerprint"]], has[flow["fingerprint"]])
+            yield from (f"sub-flow `{name}`: {text}" for text in found or (f"it runs another {flow['name']}",))
+        for what in ("input", "into", "key", "queue"):
+            if was[what] != flow[what]:
+                yield f"sub-flow `{name}`: {what} is {flow[what]!r} instead of {was[what]!r}"
+
+
 def _label(label: str) -> str:
     return label if label in ("True", "False", "None") or not label.isidentifier() else repr(label)
 
@@ -134,6 +174,9 @@ def _roles(d: Defined) -> dict[str, str]:
             found.setdefault(node["when"], f"the condition of `{node['name']}`")
         if "retry_if" in node:
             found.setdefault(node["retry_if"], f"the retry_on of `{node['name']}`")
+        for what in ("input", "key"):
+            if isinstance(callable_ := (node.get("flow") or {}).get(what), str):
+                found.setdefault(callable_, f"{what}= of sub-flow `{node['name']}`")
         if "router" in node:
             found.setdefault(node["router"], f"the router behind {node['name']}")
     if d.spec.get("state"):

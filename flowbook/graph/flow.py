@@ -24,17 +24,18 @@ from flowbook.graph.resource import Resource, collected
 from flowbook.graph.retrying import RetryOn
 from flowbook.graph.state import StateSchema, schema_of
 from flowbook.graph.step import UNSAID, Backoff, Defaults, Step, attempt_options
+from flowbook.graph.subflow import OWN_NAME, Subflow
 
 Router = Callable[[Any], Any]
-Place = Step | Pause
+Place = Step | Pause | Subflow
 """What can be a node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A step or a pause in its place."""
+    """A step, a pause or a sub-flow in its place."""
 
-    step: Step | Pause
+    step: Step | Pause | Subflow
     ways: tuple[tuple[str, ...], ...]
     """Its ways out: one without a branch, else one per case in the order of ``labels``. END is left out of a way, so
     an empty way leads to END."""
@@ -84,7 +85,7 @@ class Graph:
     def step_at(self, node: str) -> Step:
         """The step at a node that is no pause."""
         step = self.nodes[node].step
-        assert isinstance(step, Step), f"{node} is a pause"
+        assert isinstance(step, Step), f"{node} is no step"
         return step
 
     @functools.cached_property
@@ -102,6 +103,12 @@ class Graph:
         a context and so may be handed out.
         """
         return bool(self.signals) or any(isinstance(n.step, Step) and slots(n.step).context for n in self)
+
+    @functools.cached_property
+    def flows(self) -> tuple[Graph, ...]:
+        """The flows that its sub-flows run, each once."""
+        found = {n.step.flow.fingerprint: n.step.flow for n in self.nodes.values() if isinstance(n.step, Subflow)}
+        return tuple(found.values())
 
     def start(
         self,
@@ -195,7 +202,7 @@ class _Builder:
         self.first = tuple(h.name for h in fragments[0].heads if isinstance(h, Place))
         self.fragments = fragments
         self.races: set[tuple[str, int]] = set()
-        self.steps: dict[str, Step | Pause] = {}
+        self.steps: dict[str, Step | Pause | Subflow] = {}
         for thing in self._mentioned(fragments):
             self._enter(thing)
 
@@ -252,7 +259,7 @@ class _Builder:
                 self.problems.append(f"a step is called {thing.name}: give it another name")
             elif known is not thing and not _same(known, thing):
                 self.problems.append(
-                    f"two different {'pauses' if isinstance(thing, Pause) else 'steps'} are called {thing.name}: "
+                    f"two different {_KINDS[type(thing)]} are called {thing.name}: "
                     "rename one, or use .as_() to give it another name"
                 )
 
@@ -261,12 +268,15 @@ class _Builder:
             into = step.into if isinstance(step, Pause) else None
             if into is not None and schema is not None and into not in schema.annotations:
                 self.problems.append(f"{step.name} puts its payload into {into!r}, which the state does not declare")
+            into = step.into if isinstance(step, Subflow) else None
+            if into not in (None, OWN_NAME) and schema is not None and into not in schema.annotations:
+                self.problems.append(f"{step.name} puts its result into {into!r}, which the state does not declare")
 
-    def _routing_of(self, step: Step | Pause) -> Routing | None:
+    def _routing_of(self, step: Step | Pause | Subflow) -> Routing | None:
         mine = [r for r in self.routings if isinstance(r.source, Place) and r.source.name == step.name]
         return mine[0] if mine else None
 
-    def _ways(self, step: Step | Pause) -> tuple[tuple[str, ...], ...]:
+    def _ways(self, step: Step | Pause | Subflow) -> tuple[tuple[str, ...], ...]:
         routings = [r for r in self.routings if isinstance(r.source, Place) and r.source.name == step.name]
         strong = self._targets(step, weak=False)
         if len(routings) > 1:
@@ -289,7 +299,7 @@ class _Builder:
             self.problems.append(f"{step.name} forks to END and to other steps at once: leave END out")
         return (tuple(t for t in targets if t != END),)
 
-    def _case(self, step: Step | Pause, case: Case) -> tuple[str, ...]:
+    def _case(self, step: Step | Pause | Subflow, case: Case) -> tuple[str, ...]:
         if not case.targets:
             self.problems.append(f"the branch behind {step.name} leads nowhere for {case.label!r}: name a step or END")
         names = [t.name for t in case.targets if isinstance(t, Place)]
@@ -297,16 +307,16 @@ class _Builder:
             self.problems.append(f"the branch behind {step.name} leads to END and to steps at once for {case.label!r}")
         return tuple(names)
 
-    def _edges(self, step: Step | Pause, *, weak: bool) -> list[Edge]:
+    def _edges(self, step: Step | Pause | Subflow, *, weak: bool) -> list[Edge]:
         return [e for e in self.edges if isinstance(e.source, Place) and e.source.name == step.name and e.weak is weak]
 
-    def _races(self, step: Step | Pause, *, weak: bool) -> bool:
+    def _races(self, step: Step | Pause | Subflow, *, weak: bool) -> bool:
         return races(step.name, self._edges(step, weak=weak), self.problems)
 
-    def _note_races(self, step: Step | Pause, ways: list[bool]) -> None:
+    def _note_races(self, step: Step | Pause | Subflow, ways: list[bool]) -> None:
         self.races |= {(step.name, i) for i, racing in enumerate(ways) if racing}
 
-    def _targets(self, step: Step | Pause, *, weak: bool) -> tuple[str, ...]:
+    def _targets(self, step: Step | Pause | Subflow, *, weak: bool) -> tuple[str, ...]:
         found = [e.target for e in self._edges(step, weak=weak)]
         names = tuple(dict.fromkeys(t.name for t in found if isinstance(t, Place) or t == END_NODE))
         if START_NODE in found:
@@ -336,6 +346,9 @@ class _Builder:
         return entry
 
 
-def _same(one: Step | Pause, other: Step | Pause) -> bool:
+_KINDS = {Step: "steps", Pause: "pauses", Subflow: "sub-flows"}
+
+
+def _same(one: Step | Pause | Subflow, other: Step | Pause | Subflow) -> bool:
     """Are these the same node? Two pauses that look alike are not: each is waited at for itself."""
     return isinstance(one, Step) and isinstance(other, Step) and one.fn is other.fn and one.guard is other.guard

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flowbook.graph.changes import Defined
+from flowbook.graph.changes import Defined, nested
 
 
 def is_portable(described: Defined) -> bool:
@@ -26,6 +26,8 @@ def obstacles(described: Defined) -> tuple[str, ...]:
     found += [_altered(key, entry["altered"]) for key, entry in sources["callables"].items() if entry.get("altered")]
     found += [_data(entry, sources["callables"]) for entry in sources["data"]]
     found += [_missing(entry) for entry in sources["missing"]]
+    for flow in nested(described).values():
+        found += [f"sub-flow `{flow.spec['name']}`: {text}" for text in obstacles(flow)]
     return tuple(found)
 
 

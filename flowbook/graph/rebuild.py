@@ -23,6 +23,7 @@ import linecache
 import sys
 import types
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flowbook.codec import decode, register
@@ -41,6 +42,7 @@ from flowbook.graph.sign import verify
 from flowbook.graph.source import FORMAT, Described, describe, take_as
 from flowbook.graph.state import schema_of
 from flowbook.graph.step import Step, when
+from flowbook.graph.subflow import Subflow
 
 _serial = itertools.count(1)
 
@@ -79,7 +81,7 @@ def rebuild(definition: Stored, *, key: bytes | None, allow_unsigned: bool = Fal
         raise NotPortable(d.flow, found)
     if "carried" in d.sources:
         carried = unpacked(d.flow, d.sources["carried"])
-        take_as(carried, Described(d.fingerprint, dict(d.spec), dict(d.sources)))
+        _take_all(carried, Described(d.fingerprint, dict(d.spec), dict(d.sources)))
         return carried
     workshop = _Workshop(d)
     try:
@@ -90,6 +92,25 @@ def rebuild(definition: Stored, *, key: bytes | None, allow_unsigned: bool = Fal
         workshop.discard()
         raise
     return graph
+
+
+@dataclass(frozen=True, slots=True)
+class _Nested:
+    """A flow that a sub-flow runs, as the definition of the flow around it has it; that one's signature covers it."""
+
+    namespace: str
+    flow: str
+    fingerprint: str
+    spec: Mapping[str, Any]
+    sources: Mapping[str, Any]
+    signature: str = ""
+
+
+def _take_all(graph: Graph, described: Described) -> None:
+    take_as(graph, described)
+    for flow in (n.step.flow for n in graph if isinstance(n.step, Subflow)):
+        nested = described.sources["flows"][flow.fingerprint]
+        _take_all(flow, Described(flow.fingerprint, nested["spec"], nested["sources"]))
 
 
 def _check_signature(d: Stored, key: bytes | None) -> None:
@@ -121,6 +142,7 @@ class _Workshop:
         self._begun: set[str] = set()
         self._nodes: dict[str, Definition] = {}
         self._frozen = set(d.sources["frozen"].values())
+        self._flows: dict[str, Graph] = {}
         name = f"flowbook_rebuilt_{d.flow}_{d.fingerprint[:8]}_{next(_serial)}"
         self._modules = [types.ModuleType(f"{name}_{i}") for i in range(len(self.scopes))]
         self._files = [f"<stored source of {d.flow}@{d.fingerprint[:8]}, {m.__name__}>" for m in self._modules]
@@ -315,12 +337,16 @@ class _Workshop:
             raise NotPortable(self.d.flow, (f"it needs `{needs}`, and here that fails: {error}",)) from error
 
     def _node(self, stored: Mapping[str, Any]) -> Node:
-        place = self._pause(stored["name"], stored["wait"]) if "wait" in stored else self._placed(stored)
+        place = self._placed(stored)
         ways = tuple(tuple(w) for w in stored["ways"])
         labels = tuple(decode(base64.b64decode(v)) for v in stored.get("values", ()))
         return Node(place, ways, self._made[stored["router"]] if "router" in stored else None, labels)
 
-    def _placed(self, stored: Mapping[str, Any]) -> Step:
+    def _placed(self, stored: Mapping[str, Any]) -> Step | Pause | Subflow:
+        if "wait" in stored:
+            return self._pause(stored["name"], stored["wait"])
+        if "flow" in stored:
+            return self._subflow(stored["name"], stored["flow"])
         step = self._step(stored["step"], stored["name"], stored["policy"])
         if "retry_if" in stored:
             step = step.like(retry_if=self._made[stored["retry_if"]])
@@ -330,6 +356,19 @@ class _Workshop:
         signals = tuple(Signal(s, None if key is None else self._made[key]) for s, key in stored["signals"])
         seconds = stored["seconds"]  # jsonb gives 60.0 back as 60.0, but who knows of other stores
         return Pause(name, signals, None if seconds is None else float(seconds), stored["into"])
+
+    def _subflow(self, name: str, stored: Mapping[str, Any]) -> Subflow:
+        print_, given = stored["fingerprint"], stored["input"]
+        if print_ not in self._flows:
+            nested = self.d.sources["flows"][print_]
+            d = _Nested(self.d.namespace, nested["name"], print_, nested["spec"], nested["sources"])
+            self._flows[print_] = rebuild(d, key=None, allow_unsigned=True)  # what holds it was verified
+        if isinstance(given, str):
+            given = self._made[given]
+        elif given is not None:
+            given = tuple((theirs, ours) for theirs, ours in given)
+        key = None if stored["key"] is None else self._made[stored["key"]]
+        return Subflow(name, self._flows[print_], given, stored["into"], key, stored["queue"])
 
 
 def _keys(meanings: Any) -> Iterator[str]:

@@ -13,6 +13,7 @@ from flowbook.errors import StateError
 from flowbook.graph.pause import Pause
 from flowbook.graph.state import StateSchema
 from flowbook.graph.step import Step, Value
+from flowbook.graph.subflow import Subflow
 
 
 def received(pause: Pause, signal: str, schema: StateSchema | None, payload: Any) -> tuple[Any, str | None]:
@@ -26,6 +27,19 @@ def received(pause: Pause, signal: str, schema: StateSchema | None, payload: Any
     if key not in schema.annotations:
         return payload, None
     return schema.validate(f"signal {signal!r}", {key: payload})[key], key
+
+
+def brought(sub: Subflow, schema: StateSchema | None, result: dict[str, Any]) -> tuple[Any, str | None]:
+    """(result, state key) of what a child has ended with; None: it is merged, or a schema keeps it out of the state.
+
+    Raises `StateError` if it does not fit the schema.
+    """
+    key, who = sub.target, f"subflow {sub.name!r}"
+    if schema is None:
+        return result, key
+    if key is None:
+        return schema.validate(who, result), None
+    return (schema.validate(who, {key: result})[key], key) if key in schema.annotations else (result, None)
 
 
 def interpret(step: Step, schema: StateSchema | None, returned: Any) -> tuple[Any, Mapping[str, Any]]:

@@ -12,6 +12,7 @@ running anything; saying what is wrong with it (`portable.py`).
               missing     [{name, read_by}] names that nothing defines
               frozen      name -> constant, of ``freeze=``
               local_modules   modules among the imports that are files of the user's
+              flows     fingerprint -> {name, spec, sources} of the flows that sub-flows run; left out without any
 
 A name means a list: ``["import", statement, ...]``, ``["callable", key]``, ``["step", key, name, options]``,
 ``["constant", key]``, ``["data", type]`` or ``["missing"]``; builtins are not listed. Names are resolved when the graph
@@ -45,6 +46,7 @@ from flowbook.graph.locate import FUTURE, Definition, Nowhere, inner_codes, meth
 from flowbook.graph.pause import Pause
 from flowbook.graph.resource import Resource
 from flowbook.graph.step import Step
+from flowbook.graph.subflow import Subflow
 
 __all__ = ["FORMAT", "Described", "changes", "describe", "take_as"]
 
@@ -118,6 +120,11 @@ class _Collector:
             "frozen": self._frozen(),
             "local_modules": sorted({m for m in map(_module_in, statements) if not installed(m)}),
         }
+        if self.graph.flows:
+            sources["flows"] = {
+                d.fingerprint: {"name": flow.name, "spec": d.spec, "sources": d.sources}
+                for flow, d in ((flow, describe(flow)) for flow in self.graph.flows)
+            }
         if self.graph.pickled:
             sources["carried"] = packed(self.graph)
         return Described(self._fingerprint(spec), spec, sources)
@@ -129,6 +136,8 @@ class _Collector:
         found: dict[str, Any] = {"name": name, "ways": [list(w) for w in node.ways], "policy": {}, "doc": ""}
         if isinstance(node.step, Pause):
             found["wait"] = self._pause(node.step)
+        elif isinstance(node.step, Subflow):
+            found["flow"] = self._subflow(node.step)
         else:
             found["step"] = self.callable(node.step.fn, name, as_step=True)
             found["policy"] = policy_json(node.step.policy)
@@ -165,6 +174,21 @@ class _Collector:
         if found is not None and self._by_reference(found[0]):
             return self.callable(resource, resource.name)
         return self.callable(resource.fn, resource.name, as_step=True)
+
+    def _subflow(self, sub: Subflow) -> dict[str, Any]:
+        given: Any = sub.input
+        if callable(given):
+            given = self.callable(given, f"input of {sub.name}")
+        elif given is not None:
+            given = [list(pair) for pair in given]
+        return {
+            "name": sub.flow.name,
+            "fingerprint": describe(sub.flow).fingerprint,
+            "input": given,
+            "into": sub.into,
+            "key": None if sub.key is None else self.callable(sub.key, f"key of {sub.name}"),
+            "queue": sub.queue,
+        }
 
     def _label(self, node: str, label: Any) -> str | None:
         if not is_plain(label) and isinstance(type(label), type) and not installed(type(label).__module__):
@@ -319,6 +343,8 @@ class _Collector:
         for node in self.graph:
             if isinstance(node.step, Pause):
                 pieces += [s.schema for s in node.step.signals if s.schema is not None]
+            elif isinstance(node.step, Subflow):
+                pieces += [f for f in (node.step.input, node.step.key) if callable(f)]
             else:
                 pieces += [f for f in (node.step.fn, node.step.guard, node.step.retry_if) if f is not None]
         if self.graph.schema is not None:

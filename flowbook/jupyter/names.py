@@ -19,6 +19,7 @@ from flowbook.graph.pause import Pause, sleep, wait, wait_any
 from flowbook.graph.race import parallel, race
 from flowbook.graph.resource import resource
 from flowbook.graph.step import Backoff, Step, step, value, when
+from flowbook.graph.subflow import subflow
 from flowbook.jupyter.parse import known
 
 HOOK = "__flowbook__"
@@ -27,7 +28,7 @@ HOOK = "__flowbook__"
 WORDS: dict[str, Any] = {
     "step": step, "START": START_NODE, "END": END_NODE, "branch": branch, "value": value, "Backoff": Backoff,
     "resource": resource, "when": when, "wait": wait, "wait_any": wait_any, "sleep": sleep,
-    "parallel": parallel, "race": race,
+    "parallel": parallel, "race": race, "subflow": subflow,
 }  # fmt: skip
 
 

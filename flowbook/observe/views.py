@@ -16,6 +16,8 @@ from uuid import UUID
 from flowbook.plan.events import (
     AttemptFailed,
     CancelRequested,
+    ChildFinished,
+    ChildStarted,
     RunFailed,
     RunForked,
     RunRetried,
@@ -102,6 +104,8 @@ class StepView:
     """Of a pause, also when it is over."""
     kept: bool = False
     """True: it was taken over from the run that this one was forked from."""
+    child: UUID | None = None
+    """The run that was started there; None: none was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +196,7 @@ class _Fold:
         self.view = view
         self.steps: dict[str, StepView] = {s.path: s for s in view.steps}
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Entry) -> None:  # noqa: C901  one case per event
         event = from_entry(entry)
         self.view = replace(self.view, seq=entry.seq)
         match event:
@@ -223,6 +227,11 @@ class _Fold:
             case StepDropped(path):
                 step = self.steps.get(path) or StepView(path, node_of(path), State.CANCELLED, (), None, None)
                 self.steps[path] = replace(step, state=State.FAILED if step.state is State.FAILED else State.CANCELLED)
+            case ChildStarted(path, child, _, number):
+                step = self._attempt(path, AttemptView(number, entry.at, None, None), State.RUNNING)
+                self.steps[path] = replace(step, child=child)
+            case ChildFinished(path, child, result, _, route):
+                self.steps[path] = self._ended(path, entry, child, result, route)
             case RunFailed(path, failure):
                 self.view = replace(self.view, failure=failure, failed_path=path)
             case RunRetried():
@@ -257,6 +266,15 @@ class _Fold:
         attempts = old.attempts if old else ()
         return StepView(path, node_of(path), State.FINISHED, attempts, seconds, route, result, wait=wait)
 
+    def _ended(self, path: str, entry: Entry, child: UUID, result: Any, route: int | None) -> StepView:
+        """A child that has completed; its time is that from its start to the hearing of its end."""
+        old = self.steps.get(path)
+        number = old.attempts[-1].number if old and old.attempts else 1
+        step = self._attempt(path, AttemptView(number, None, entry.at, None), State.FINISHED)
+        since = step.attempts[-1].started_at
+        seconds = (entry.at - since).total_seconds() if since and entry.at else None
+        return replace(step, seconds=seconds, route=route, result=result, child=child)
+
     def _attempt(self, path: str, new: AttemptView, state: State) -> StepView:
         """The step with an attempt added, or its last one completed."""
         old = self.steps.get(path)
@@ -265,6 +283,7 @@ class _Fold:
         if attempts and attempts[-1].number == new.number and attempts[-1].ended_at is None:
             new = replace(new, started_at=attempts[-1].started_at or new.started_at)
             attempts = attempts[:-1]
-        step = StepView(path, node_of(path), state, (*attempts, new), None, None, wait=old.wait if old else None)
+        wait, child = (old.wait, old.child) if old else (None, None)
+        step = StepView(path, node_of(path), state, (*attempts, new), None, None, wait=wait, child=child)
         self.steps[path] = step
         return step

@@ -17,6 +17,8 @@ from flowbook.graph.flow import Graph
 from flowbook.plan.events import (
     AttemptFailed,
     CancelRequested,
+    ChildFinished,
+    ChildStarted,
     Event,
     RunCancelled,
     RunCompleted,
@@ -33,7 +35,7 @@ from flowbook.plan.events import (
 )
 from flowbook.plan.paths import node_of
 from flowbook.plan.racing import without_losers
-from flowbook.plan.records import ROOT, Delta, HandedOut, Phase, Run, Status, Token, Trouble, View, Waiting
+from flowbook.plan.records import ROOT, Child, Delta, HandedOut, Phase, Run, Status, Token, Trouble, View, Waiting
 from flowbook.plan.tokens import Movement
 from flowbook.plan.transitions import after
 
@@ -51,7 +53,7 @@ def begin(graph: Graph, run_id: UUID, input: Mapping[str, Any], since: datetime 
     return Run(run_id, graph.name, Status.RUNNING, 0, movement.tokens, movement.scopes, movement.counts, since=since)
 
 
-def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run:
+def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run:  # noqa: C901  one case per event
     """The run after an event; ``seq`` is the event's place in the journal (default: the next).
 
     Raises `IllegalTransition` for an event that cannot happen here, `StateError` if a reducer refuses.
@@ -69,7 +71,8 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run:
             moved = Run(
                 run.id, run.flow, status, seq, movement.tokens, movement.scopes, movement.counts,
                 _without(run.troubles, path), waits=run.waits, handed=_without(run.handed, path),
-                heard=run.heard, floor=run.floor, since=run.since, mail=run.mail, cancelled_by=run.cancelled_by,
+                heard=run.heard, floor=run.floor, since=run.since, children=run.children,
+                mail=run.mail, cancelled_by=run.cancelled_by,
                 started=_without(run.started, path), failure=run.failure, failed_path=run.failed_path,
             )  # fmt: skip
             return without_losers(moved) if movement.won else moved
@@ -103,15 +106,28 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run:
             return without_losers(moved) if movement.won else moved
         case StepDropped():
             return replace(run, seq=seq)
+        case ChildStarted(path, child, _, number):
+            return replace(run, seq=seq, children={**run.children, path: Child(child, number)})
+        case ChildFinished(path, _, result):
+            token = _standing_at(run, path)
+            movement = Movement(graph, run.tokens, run.scopes, run.counts)
+            movement.finish(token, Delta(token.at, result, event.update), event.route)
+            moved = replace(
+                run, seq=seq, tokens=movement.tokens, scopes=movement.scopes, counts=movement.counts,
+                children=_without(run.children, path), troubles=_without(run.troubles, path),
+            )  # fmt: skip
+            return without_losers(moved) if movement.won else moved
         case CancelRequested(by, mail):
             return replace(run, seq=seq, cancelled_by=by, mail=mail)
         case RunRetried(_, mail, at):
             troubles = {p: t for p, t in run.troubles.items() if not t.final}
             # A pause whose time was up begins anew, or it would fail again at once.
             waits = {p: w for p, w in run.waits.items() if p not in run.troubles}
+            failed = run.troubles.keys() - troubles.keys()
+            children = {p: replace(c, again=c.again or p in failed) for p, c in run.children.items()}
             return replace(
-                run, seq=seq, status=status, troubles=troubles, waits=waits, failure=None, failed_path=None, mail=mail,
-                since=at or run.since,
+                run, seq=seq, status=status, troubles=troubles, waits=waits, children=children, failure=None,
+                failed_path=None, mail=mail, since=at or run.since,
             )  # fmt: skip
         case RunForked(path, edits):
             return replace(_forked(run, _standing_at(run, path), edits), seq=seq)

@@ -89,6 +89,15 @@ class EndHandOut:
 
 
 @dataclass(frozen=True, slots=True)
+class RunChild:
+    """Have a child of ``path`` under way, and end the path when it has ended (nothing to do in between)."""
+
+    path: str
+    token: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class CompleteRun:
     """The run has reached its end."""
 
@@ -120,6 +129,7 @@ Command = (
     | WaitForSignal
     | TakeAnswer
     | EndHandOut
+    | RunChild
     | CompleteRun
     | FailRun
     | CancelRun

@@ -14,11 +14,13 @@ from datetime import datetime, timedelta
 from flowbook.graph.flow import Graph
 from flowbook.graph.pause import Pause
 from flowbook.graph.step import LOST_LIMIT, Policy
+from flowbook.graph.subflow import Subflow
 from flowbook.plan.commands import (
     CancelRun,
     Command,
     CompleteRun,
     FailRun,
+    RunChild,
     StartStep,
     TakeAnswer,
     TakeSignal,
@@ -88,6 +90,8 @@ def _waits(graph: Graph, run: Run, token: Token, letters: Sequence[Letter], now:
     place = graph.nodes[token.at].step
     if type(place) is Pause:
         return at_pause(place, token, run.waits.get(token.path), letters, now)
+    if type(place) is Subflow:
+        return RunChild(token.path, token.id, token.at)
     handed = run.handed.get(token.path) if run.handed else None
     return None if handed is None else at_hand_out(token, handed, letters, now)
 

@@ -127,6 +127,40 @@ class StepDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildStarted:
+    """A child is there: started, attached to by its key, or retried because this run was."""
+
+    path: str
+    child: UUID
+    flow: str
+    number: int = 1
+    """How many have been started at this path."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildFinished:
+    """A child has completed. The outcome of its path, and the proof that its end was heard: one row is both."""
+
+    path: str
+    child: UUID
+    result: Any
+    """Its state at its end."""
+    key: str | None
+    """State key that gets the result; None: none does, unless it is merged."""
+    route: int | None
+    """Which way on was taken; None where there is only one."""
+    merged: bool = False
+    """True: the result is an update of the state."""
+
+    @property
+    def update(self) -> Mapping[str, Any]:
+        """What goes into the state, before reducers."""
+        if self.merged:
+            return self.result  # type: ignore[no-any-return]
+        return {} if self.key is None else {self.key: self.result}
+
+
+@dataclass(frozen=True, slots=True)
 class CancelRequested:
     """A cancel was read from the mailbox."""
 
@@ -191,6 +225,8 @@ Event = (
     | SignalRefused
     | WaitFinished
     | StepDropped
+    | ChildStarted
+    | ChildFinished
     | CancelRequested
     | RunRetried
     | RunForked

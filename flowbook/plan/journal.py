@@ -17,6 +17,8 @@ from flowbook.errors import Undecodable
 from flowbook.plan.events import (
     AttemptFailed,
     CancelRequested,
+    ChildFinished,
+    ChildStarted,
     Event,
     RunCancelled,
     RunCompleted,
@@ -50,6 +52,7 @@ class Kind(StrEnum):
     WAITING = "waiting"
     REFUSED = "refused"
     DROPPED = "dropped"
+    CHILD = "child"
     CANCEL_REQUESTED = "cancel"
     RETRIED = "retried"
     FORKED = "forked"
@@ -64,9 +67,9 @@ KEPT = OUTCOMES | {Kind.FORKED}
 """Kinds of rows that a fork reads from the journals of those before it: results, and what was edited on the way."""
 
 
-_UPDATE, _VALUE, _NOWHERE, _SKIPPED, _PAUSE = range(5)
-"""Where a result goes: into the state key by key, under the step's name, or nowhere; there is none; or it is a pause's,
-whose row says by itself where."""
+_UPDATE, _VALUE, _NOWHERE, _SKIPPED, _PAUSE, _CHILD = range(6)
+"""Where a result goes: into the state key by key, under the step's name, or nowhere; there is none; or it is a pause's
+or a child's, whose row says by itself where."""
 
 
 @quick
@@ -87,7 +90,7 @@ class Entry:
     """The database's time of writing; None: not written yet."""
 
 
-def to_entry(event: Event) -> Entry:
+def to_entry(event: Event) -> Entry:  # noqa: C901  one case per event
     """The row of an event. Raises `Unencodable` if it carries a value that the codec refuses."""
     match event:
         case StepStarted(path, attempt):
@@ -107,6 +110,10 @@ def to_entry(event: Event) -> Entry:
             return Entry(Kind.FINISHED, path, 1, encode([_PAUSE, result, route, key, signal, mail, floor]))
         case StepDropped(path):
             return Entry(Kind.DROPPED, path, 0, b"")
+        case ChildStarted(path, child, flow, number):
+            return Entry(Kind.CHILD, path, number, encode([child, flow]))
+        case ChildFinished(path, child, result, key, route, merged):
+            return Entry(Kind.FINISHED, path, 1, encode([_CHILD, result, route, key, child, merged]))
         case CancelRequested(by, mail):
             return Entry(Kind.CANCEL_REQUESTED, "", 0, encode({"by": by, "m": mail}))
         case RunRetried(by, mail, at):
@@ -124,7 +131,7 @@ def to_entry(event: Event) -> Entry:
             assert_never(event)
 
 
-def from_entry(entry: Entry) -> Event:
+def from_entry(entry: Entry) -> Event:  # noqa: C901  one case per kind
     """The event of a row. Raises `Undecodable` if the row is damaged."""
     body: Any = decode(entry.payload) if entry.payload else {}
     try:
@@ -143,6 +150,8 @@ def from_entry(entry: Entry) -> Event:
                 return SignalRefused(entry.path, body["s"], body["m"], Failure(*body["e"]))
             case Kind.DROPPED:
                 return StepDropped(entry.path)
+            case Kind.CHILD:
+                return ChildStarted(entry.path, body[0], body[1], entry.attempt)
             case Kind.CANCEL_REQUESTED:
                 return CancelRequested(body["by"], body["m"])
             case Kind.RETRIED:
@@ -174,7 +183,10 @@ def _finished_body(event: StepFinished) -> list[Any]:
     return [shape, event.result] if event.route is None else [shape, event.result, event.route]
 
 
-def _finished(entry: Entry, body: list[Any]) -> StepFinished | WaitFinished:
+def _finished(entry: Entry, body: list[Any]) -> StepFinished | WaitFinished | ChildFinished:
+    if body[0] == _CHILD:
+        _, result, route, key, child, merged = body
+        return ChildFinished(entry.path, child, result, key, route, merged)
     if body[0] == _PAUSE:
         _, result, route, key, signal, mail, floor = body
         return WaitFinished(entry.path, result, key, route, signal, mail, floor)

@@ -14,7 +14,7 @@ from flowbook.errors import PointUnknown
 from flowbook.graph.flow import Graph
 from flowbook.graph.state import merge
 from flowbook.plan.apply import apply
-from flowbook.plan.events import StepFinished, WaitFinished
+from flowbook.plan.events import ChildFinished, StepFinished, WaitFinished
 from flowbook.plan.forks import point_unknown
 from flowbook.plan.journal import OUTCOMES, Entry, from_entry
 from flowbook.plan.records import Phase, Run, Token, View
@@ -68,7 +68,7 @@ def moment(graph: Graph, beginning: Run, entries: Iterable[Entry], where: str | 
 
 def _at(graph: Graph, run: Run, entry: Entry) -> Moment:
     event, token = from_entry(entry), _standing(run, entry.path)
-    if token is not None and isinstance(event, StepFinished | WaitFinished):
+    if token is not None and isinstance(event, StepFinished | WaitFinished | ChildFinished):
         values = merge(graph.schema, token.view.values, event.update)
         return Moment(entry.path, token.id, entry.seq, entry.at, token.view, values, True, event.result, event.route)
     after = apply(graph, run, event, entry.seq)

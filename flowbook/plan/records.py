@@ -180,6 +180,17 @@ class HandedOut:
 
 
 @dataclass(frozen=True, slots=True)
+class Child:
+    """A run that was started at a path, or attached to by its key."""
+
+    id: UUID
+    number: int = 1
+    """How many have been started at this path; another one than the first replaces one that was cancelled."""
+    again: bool = False
+    """True: it ended badly and the run was retried since, so it is to be retried too."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run, folded from its input and its journal."""
 
@@ -206,6 +217,8 @@ class Run:
     """Every delivery up to this one is settled."""
     since: datetime | None = None
     """When the time began that ``run_timeout`` counts: the run's beginning or its last retry."""
+    children: Mapping[str, Child] = field(default_factory=dict)
+    """Path -> the child that was started there; gone when the path finishes."""
     mail: int = 0
     """Number of the last cancel or retry that an entry says was read."""
     cancelled_by: str | None = None

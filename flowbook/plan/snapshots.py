@@ -13,9 +13,22 @@ from typing import Any
 from flowbook.codec import VERSION, decode, encode
 from flowbook.errors import Undecodable
 from flowbook.graph.flow import Graph
-from flowbook.plan.records import Delta, Failure, HandedOut, Phase, Run, Scope, Status, Token, Trouble, View, Waiting
+from flowbook.plan.records import (
+    Child,
+    Delta,
+    Failure,
+    HandedOut,
+    Phase,
+    Run,
+    Scope,
+    Status,
+    Token,
+    Trouble,
+    View,
+    Waiting,
+)
 
-RECORD_VERSION = 5
+RECORD_VERSION = 6
 """Raised whenever a record in `records.py` changes its shape."""
 
 FIRST = 500
@@ -58,6 +71,7 @@ def dump(run: Run) -> bytes:
             "waits": {p: w.due for p, w in run.waits.items()},
             "handed": {p: [h.attempt, h.proof, h.due] for p, h in run.handed.items()},
             "heard": dict(run.heard),
+            "children": {p: [c.id, c.number, c.again] for p, c in run.children.items()},
             "floor": run.floor,
             "since": run.since,
             "mail": run.mail,
@@ -85,6 +99,7 @@ def load(run: Run, payload: bytes) -> Run:
             waits={p: Waiting(due) for p, due in body["waits"].items()},
             handed={p: HandedOut(*h) for p, h in body["handed"].items()},
             heard=body["heard"],
+            children={p: Child(*c) for p, c in body["children"].items()},
             floor=body["floor"],
             since=body["since"],
             mail=body["mail"],

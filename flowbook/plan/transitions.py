@@ -12,6 +12,8 @@ from flowbook.errors import IllegalTransition
 from flowbook.plan.events import (
     AttemptFailed,
     CancelRequested,
+    ChildFinished,
+    ChildStarted,
     Event,
     RunCancelled,
     RunCompleted,
@@ -38,6 +40,8 @@ TRANSITIONS: Mapping[Status, Mapping[type[Event], Status]] = {
         SignalRefused: Status.RUNNING,
         WaitFinished: Status.RUNNING,
         StepDropped: Status.RUNNING,
+        ChildStarted: Status.RUNNING,
+        ChildFinished: Status.RUNNING,
         CancelRequested: Status.RUNNING,
         RunForked: Status.RUNNING,
         RunCompleted: Status.COMPLETED,

@@ -86,7 +86,7 @@ async def attempt(bench: Bench, command: StartStep, view: View) -> Outcome:
     node = bench.graph.nodes[command.node]
     step = bench.graph.step_at(command.node)
     try:
-        if step.guard is not None and not step.guard(await _shown(bench, view.values)):
+        if step.guard is not None and not step.guard(await shown(bench, view.values)):
             route = None if node.router is None else await way_on(bench, node, view, {})
             skipped = StepFinished(command.path, command.attempt, None, {}, route, skipped=True)
             return Outcome(command, to_entry(skipped))
@@ -193,7 +193,7 @@ async def _patiently(thread: asyncio.Future[Any], step: Step, limit: float) -> A
     ) from late
 
 
-async def _shown(bench: Bench, values: Mapping[str, Any]) -> StateView:
+async def shown(bench: Bench, values: Mapping[str, Any]) -> StateView:
     """A state as routers and conditions may look at it."""
     if has_placeholders(values):
         return StateView({k: await opened(v, bench.key, bench.recompute) for k, v in values.items()})
@@ -203,7 +203,7 @@ async def _shown(bench: Bench, values: Mapping[str, Any]) -> StateView:
 async def way_on(bench: Bench, node: Node, view: View, update: Mapping[str, Any]) -> int:
     """Which case the branch behind a node takes: its router sees the state after the step's update."""
     assert node.router is not None
-    label = node.router(await _shown(bench, merge(bench.graph.schema, view.values, update)))
+    label = node.router(await shown(bench, merge(bench.graph.schema, view.values, update)))
     route = node.route(label)
     if route is None:
         raise BindingError(

@@ -1,14 +1,17 @@
-"""Ending a run whose mail nobody will read, and the ways in which a runner lets go of one.
+"""Ending runs whose mail nobody will read, and the ways in which a runner lets go of one.
 
-Owns: settling a claimed run however much is delivered to it meanwhile. Refuses: runs that are carried, whose runner
-reads the mail first (`runner.py`).
+Owns: settling a claimed run however much is delivered to it meanwhile; cancelling runs that nobody carries, and the
+children of a run that is cancelled. Refuses: runs that are carried, whose runner reads the mail first (`runner.py`).
 """
 
 from __future__ import annotations
 
+import contextlib
 from enum import StrEnum
+from uuid import UUID
 
-from flowbook.plan.events import Event
+from flowbook.errors import Fenced, RunNotFound
+from flowbook.plan.events import Event, RunCancelled
 from flowbook.plan.journal import to_entry
 from flowbook.plan.records import Status
 from flowbook.ports import RunRow, Settlement, Store
@@ -30,3 +33,33 @@ async def end_unread(store: Store, row: RunRow, status: Status, event: Event, er
     entry, seen = to_entry(event), row.mail
     while not await store.settle(Settlement(row.id, row.epoch, status, seen, entry, due_in=None, error=error)):
         seen = (await store.run(row.id)).mail
+
+
+async def end_uncarried(store: Store, row: RunRow, by: str) -> None:
+    """End a run that was asked to stop and that nobody carries, or whose process is dead; its children first.
+
+    One that a live worker has is left to it: it reads its mail.
+    """
+    for own in await store.claim(frozenset({row.fingerprint}), namespace=row.namespace, only=row.id):
+        await cancel_children(store, own.id, by)
+        await end_unread(store, own, Status.CANCELLED, RunCancelled(by), f"cancelled by {by}")
+
+
+async def cancel_children(store: Store, run_id: UUID, by: str) -> None:
+    """Ask all live children of a run to stop, before it is ended; they end by themselves, and are not waited for.
+
+    A cancel is durable once it is sent, and sending it twice is harmless: who is killed between two children is
+    followed by somebody who begins with the first. Children that nobody carries are ended here and now. Runs that were
+    attached to by their key are somebody else's, and go on.
+    """
+    for child in await store.children(run_id):
+        if not child.status.over:
+            await cancel_child(store, child.id, by)
+
+
+async def cancel_child(store: Store, child_id: UUID, by: str) -> None:
+    """Ask one child to stop; one that nobody carries is ended here and now, after its own children."""
+    with contextlib.suppress(Fenced, RunNotFound):  # somebody was quicker
+        row = await store.send(child_id, "cancel", by, b"")
+        if row.status in (Status.PENDING, Status.WAITING):
+            await end_uncarried(store, row, by)

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from flowbook.errors import CodeMissing, StoreUnavailable
@@ -31,6 +31,8 @@ POLL = 1.0
 """Seconds between looks at the store when nothing wakes the engine; jittered."""
 MOST_AT_ONCE = 64
 """Runs that one claim takes."""
+MOST_CHILDREN = 1000
+"""Runs under way in a kernel from which on it leaves further children to be claimed later."""
 REMEMBERED = 512
 """Ended runs whose last record is kept, so that their result costs no query."""
 
@@ -52,7 +54,7 @@ class Engine:
     """Runs runs. Lives on one event loop; none of its methods may be called from another thread."""
 
     def __init__(self, tools: Tools) -> None:
-        self.tools = tools
+        self.tools = replace(tools, start=self.start_child, adopt=self.adopt, ended=self._record_of, graph=self.graph)
         self._graphs: dict[str, Graph] = {}
         self._runners: dict[UUID, Runner] = {}
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
@@ -120,6 +122,29 @@ class Engine:
             self._own(started.row, new=True)
         return started
 
+    async def start_child(self, new: NewRun) -> tuple[RunRow, bool]:
+        """Start a child unless it is there; its row, and whether it began just now.
+
+        It is carried here at once, if there is room and it is not meant for others (``new.claim``), else by whoever
+        claims it: a kernel counts the children of its runs among its own.
+        """
+        room = MOST_CHILDREN if self._queues is None else self._concurrency
+        started = await self.tools.store.start(replace(new, claim=new.claim and len(self._tasks) < room))
+        row = started.row
+        if row.id != new.id:
+            return row, False
+        self._mine.add(row.id)
+        ours = row.worker_id == self.tools.store.worker_id and row.epoch == 1 and row.status is Status.RUNNING
+        if ours and row.id not in self._tasks:
+            self._own(row, new=started.created)
+        return row, started.created
+
+    async def adopt(self, row: RunRow) -> None:
+        """See to it that a child is carried: by whoever has it, or else here, if its code is known."""
+        self._mine.add(row.id)
+        if row.id not in self._tasks and self.knows(row.fingerprint):
+            await self.resume(row.id)
+
     async def resume(self, run_id: UUID) -> RunRow:
         """Carry a run on here, wherever it was before. Raises `CodeMissing` if its code is not registered.
 
@@ -141,6 +166,10 @@ class Engine:
             self._own(claimed)
             return claimed
         return await self.tools.store.run(run_id)
+
+    def _record_of(self, run_id: UUID) -> Run | None:
+        ended = self._ended.get(run_id)
+        return ended.run if ended else None
 
     def attempts(self, run_id: UUID) -> dict[str, int]:
         """Path -> attempt of what is under way here."""

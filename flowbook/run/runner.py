@@ -16,18 +16,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
-from flowbook.errors import (
-    Fenced,
-    PayloadTooLarge,
-    StateError,
-    StoreError,
-    StoreUnavailable,
-    Unencodable,
-    ValueRefused,
-)
+from flowbook.errors import Fenced, PayloadTooLarge, StateError, StoreError, StoreUnavailable, Unencodable, ValueRefused
 from flowbook.graph.binding import StateView
 from flowbook.graph.flow import Graph
 from flowbook.plan import snapshots
@@ -39,6 +31,7 @@ from flowbook.plan.commands import (
     EndHandOut,
     EndWait,
     FailRun,
+    RunChild,
     StartStep,
     TakeAnswer,
     TakeSignal,
@@ -46,21 +39,16 @@ from flowbook.plan.commands import (
     WaitUntil,
 )
 from flowbook.plan.decide import decide, has_ended
-from flowbook.plan.events import (
-    Event,
-    RunCancelled,
-    RunCompleted,
-    RunFailed,
-    StepStarted,
-)
+from flowbook.plan.events import Event, RunCancelled, RunCompleted, RunFailed, StepStarted
 from flowbook.plan.journal import Entry, from_entry, to_entry
 from flowbook.plan.records import Run, Status, View
 from flowbook.plan.sealed import Absent
 from flowbook.plan.transitions import after
-from flowbook.ports import Ack, RunRow, Settlement, Snapshot
+from flowbook.ports import CHILD, Ack, RunRow, Settlement, Snapshot
 from flowbook.run.attempts import Bench, Outcome, attempt
+from flowbook.run.children import Children
 from flowbook.run.context import Context
-from flowbook.run.ending import Ending, end_unread
+from flowbook.run.ending import Ending, cancel_children, end_unread
 from flowbook.run.failures import failure_of, raised
 from flowbook.run.judging import Judge
 from flowbook.run.latch import Latch
@@ -76,7 +64,6 @@ LINGER = 5.0
 """Seconds that a back-off or a pause is waited for in memory; a longer one parks the run."""
 STOP_GRACE = 10.0
 """Seconds that bodies get to end after a cancel before the run is ended without them."""
-
 
 _NO_TIME = datetime.min.replace(tzinfo=UTC)
 
@@ -110,6 +97,7 @@ class Runner:
         self._bench = Bench.of(tools, graph, self._kept, self._context, self._recompute)
         self._pauses = Pauses(self._bench)
         self._judge = Judge(graph, tools)
+        self._children = Children(tools, row, self._bench)
         self._run: Run
         self.run: Run | None = None
         """The record at the end, for callers in this process."""
@@ -180,6 +168,8 @@ class Runner:
         # Only retries and pauses have to do with time; asking the clock at each step would cost more than deciding.
         timed = self._run.troubles or self._run.waits or self._run.handed or self.graph.run_timeout is not None
         now = self.tools.clock.now() if timed else _NO_TIME
+        if self._run.children and self.graph.races:
+            await self._children.stop_losers(self._run)
         commands = decide(self.graph, self._run, now, self._pauses.letters)
         until: datetime | None = None
         listening = moved = starting = False
@@ -195,36 +185,45 @@ class Runner:
                     listening = True
                 case BeginWait() | TakeSignal() | EndWait() | TakeAnswer() | EndHandOut():
                     moved = await self._mind(command) or moved
+                case RunChild():
+                    moved = await self._mind(command) or moved
+                    alive = self._children.alive(command.path, self._run)
+                    listening, starting = listening or alive, starting or not alive
                 case CompleteRun() | FailRun() | CancelRun():
                     return await self._end(command)
                 case _:
                     assert_never(command)
         if self._draining and not self._tasks:
-            return await self._hand_back()
+            return await self._release(Status.PENDING, 0.0, Ending.HANDED_BACK)
         if moved:
             return None
         # What ought to run and could not be begun just now is no reason to park.
         if not starting and (listening if until is None else self._is_far(until)) and self._is_idle():
-            return await self._park(until)
+            if self.tools.always_suspend or not (linger := self._children.linger):
+                return await self._park(until)
+            until = self.tools.clock.now() + timedelta(seconds=linger)
         await self._wait(until)
         return None
 
-    async def _mind(self, command: BeginWait | TakeSignal | EndWait | TakeAnswer | EndHandOut) -> bool:
-        """Begin or end a pause, or end a step that was handed out; False: not now."""
+    async def _mind(self, command: BeginWait | TakeSignal | EndWait | TakeAnswer | EndHandOut | RunChild) -> bool:
+        """Begin or end a pause, end a step that was handed out, or have a child under way; False: not now."""
         if self._draining or not self.tools.store.steady:
             return False
-        done = await self._pauses.mind(command, self._run, self._read, self.tools.clock.now())
+        if isinstance(command, RunChild):
+            done: Event | Outcome | None = await self._children.mind(command, self._run)
+        else:
+            done = await self._pauses.mind(command, self._run, self._read, self.tools.clock.now())
         if isinstance(done, Outcome):
             self._outcomes.append(done)
-        else:
+        elif done is not None:
             await self._append([done])
-        return True
+        return done is not None
 
     async def _start(self, command: StartStep) -> None:
         if command.path in self._tasks or self._draining or not self.tools.store.steady:
             return
         if command.path in self._suspects:
-            if self._at_its_last(command.path):
+            if self._judge.lost(self._run, command.path, 0).final:  # another death would be the end of the run
                 if not self.tools.ward.admit(self, self._latch):
                     self._barred = True
                     return
@@ -239,10 +238,6 @@ class Runner:
         self._attempts[command.path] = command.attempt
         self._tasks[command.path] = asyncio.create_task(self._try(command, view), name=command.path)
         self._tell([], None)
-
-    def _at_its_last(self, path: str) -> bool:
-        """True if another death of its process would be the end of a path, and of the run."""
-        return self._judge.lost(self._run, path, 0).final
 
     def tick(self) -> None:
         """Note the beginning of what has been under way for a while; what was quick is told by its outcome alone."""
@@ -301,7 +296,7 @@ class Runner:
             entries += more
         lone = entries and not self._tasks and not self.tools.always_suspend
         try:
-            if lone and has_ended(candidate):
+            if lone and not candidate.children and has_ended(candidate):
                 # Nothing but the end is left to do, and the end may stand on what is not durable yet if both become so
                 # in one commit.
                 ending = await self._settle(Status.COMPLETED, RunCompleted(), None, candidate, entries)
@@ -381,6 +376,8 @@ class Runner:
         for mail in await self.tools.store.mailbox(self.row.id, self._read):
             self._read = mail.id
             self._pauses.add(mail)
+            if mail.kind == CHILD:
+                self._children.hear(mail)
             # What one delivery changes is how the next one is understood: a cancel may stand behind a retry.
             if mail.id > self._run.mail and (event := requested(mail, status, self.tools.clock.now())) is not None:
                 events.append(event)
@@ -406,6 +403,7 @@ class Runner:
             case CancelRun() if await self._stop_attempts():
                 return None
             case CancelRun(by):
+                await cancel_children(self.tools.store, self.row.id, by)
                 return await self._settle(Status.CANCELLED, RunCancelled(by), f"cancelled by {by}")
             case CompleteRun():
                 return await self._settle(Status.COMPLETED, RunCompleted(), None)
@@ -436,9 +434,6 @@ class Runner:
     async def _park(self, until: datetime | None) -> Ending | None:
         due_in = None if until is None else max(0.0, (until - self.tools.clock.now()).total_seconds())
         return await self._release(Status.WAITING, due_in, Ending.PARKED)
-
-    async def _hand_back(self) -> Ending | None:
-        return await self._release(Status.PENDING, 0.0, Ending.HANDED_BACK)
 
     async def _release(self, status: Status, due_in: float | None, ending: Ending) -> Ending | None:
         settlement = Settlement(

@@ -6,14 +6,23 @@ Owns: `Tools`. Refuses: making them (`app.py` puts them together) and using them
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
 
 from flowbook.clock import Clock
-from flowbook.ports import Executor, Sink, Store
+from flowbook.errors import NotConnected
+from flowbook.graph.flow import Graph
+from flowbook.plan.records import Run
+from flowbook.ports import Definition, Executor, NewRun, RunRow, Sink, Store
 from flowbook.run.latch import Ticker
 from flowbook.run.resources import Resources
 from flowbook.run.ward import Ward
+
+
+async def _nobody(_: object) -> Any:
+    raise NotConnected("these tools belong to no engine, so nothing can be started with them")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +44,13 @@ class Tools:
     always_suspend: bool = False
     """Drop the record after every step and fold it anew from the store: slow, and must change nothing."""
     roll: Callable[[], float] = field(default=random.random)
+    define: Callable[[Graph], Awaitable[Definition]] = _nobody
+    """Know a flow's code here and store its definition (the app's)."""
+    start: Callable[[NewRun], Awaitable[tuple[RunRow, bool]]] = _nobody
+    """Start a child, and carry it here if it may be; its row, and whether it began just now (the engine's)."""
+    adopt: Callable[[RunRow], Awaitable[None]] = _nobody
+    """See to it that a child is carried, here if nobody else does (the engine's)."""
+    ended: Callable[[UUID], Run | None] = lambda _: None
+    """The record of a run that has ended here lately (the engine's)."""
+    graph: Callable[[str], Graph | None] = lambda _: None
+    """The registered code behind a fingerprint (the engine's)."""

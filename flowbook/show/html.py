@@ -146,7 +146,9 @@ def result_text(step: StepView) -> str:
 
 
 def waits_text(step: StepView) -> str:
-    """What a pause waits for, and until when; empty for anything else."""
+    """What a pause waits for, and until when; which run goes on at a sub-flow; empty for anything else."""
+    if step.child is not None and step.state is not State.FINISHED:
+        return f"run {short(step.child)}"
     wait = step.wait
     if wait is None or step.state is not State.WAITING:
         return ""

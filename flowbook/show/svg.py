@@ -141,6 +141,11 @@ def _card(box: Box, mark: Mark | None, running: bool) -> str:
         f'height="{box.h:g}" rx="9" fill="{ink.fill}" stroke="{ink.stroke}" stroke-width="1.4"{dashed}/>'
     )
     parts = [card]
+    if box.place.nested:  # a double border: another flow runs there
+        parts.append(
+            f'<rect x="{left + 3:.1f}" y="{top + 3:.1f}" width="{box.w - 6:.1f}" height="{box.h - 6:g}" rx="6.5" '
+            f'fill="none" stroke="{ink.stroke}" stroke-width="1"/>'
+        )
     if mark:
         parts.append(
             f'<g transform="translate({left + 10:.1f} {box.y - 8:.1f})">'

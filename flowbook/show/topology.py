@@ -10,7 +10,7 @@ is hollow, and the way to it says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +22,7 @@ from flowbook.graph.flow import Graph
 from flowbook.graph.names import END, START
 from flowbook.graph.pause import Pause
 from flowbook.graph.step import Step
+from flowbook.graph.subflow import Subflow
 from flowbook.show.safe import clean, duration
 
 RACE = "first wins"
@@ -49,6 +50,8 @@ class Place:
     """The step's name; empty for a bar."""
     note: str = ""
     """What is worth knowing of the step before it runs ("3 retries"); empty: nothing, or not known."""
+    nested: bool = False
+    """True: another flow runs there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,8 @@ def topology_of(thing: Any) -> Topology:
         ways = {n: node.ways for n, node in thing.nodes.items()}
         labels = {n: tuple(map(label_text, node.labels)) for n, node in thing.nodes.items()}
         notes = {n: _note(node.step) for n, node in thing.nodes.items()}
-        return _build(thing.name, thing.entry, ways, labels, _pairs(thing.joins), notes, thing.races)
+        flows = {n for n, node in thing.nodes.items() if isinstance(node.step, Subflow)}
+        return _build(thing.name, thing.entry, ways, labels, _pairs(thing.joins), notes, thing.races, flows)
     if isinstance(thing, Mapping):
         return _from_spec(thing)
     return _from_fragment(fragment(thing))
@@ -104,12 +108,15 @@ def _build(
     joins: Mapping[str, set[str]],
     notes: Mapping[str, str] | None = None,
     races: AbstractSet[tuple[str, int]] = frozenset(),
+    flows: Collection[str] = (),
 ) -> Topology:
-    """``joins``: join -> the nodes whose forks meet there; ``races``: (node, way) of forks whose first branch wins."""
+    """``joins``: join -> the nodes whose forks meet there; ``races``: (node, way) of forks whose first branch wins;
+    ``flows``: nodes that run another flow.
+    """
     it = _Builder(ways, joins)
     it.place(START, Kind.START, START)
     for node in ways:
-        it.place(node, Kind.STEP, node, (notes or {}).get(node, ""))
+        it.place(node, Kind.STEP, node, (notes or {}).get(node, ""), nested=node in flows)
     it.place(END, Kind.END, END)
     it.lead(START, tuple(entry), "", race=(START, 0) in races)
     for node, out in ways.items():
@@ -132,8 +139,8 @@ class _Builder:
         self._forks = joins
         self._bars: dict[str, str] = {}
 
-    def place(self, key: str, kind: Kind, name: str, note: str = "") -> str:
-        it = Place(f"n{len(self.places)}", kind, name, note)
+    def place(self, key: str, kind: Kind, name: str, note: str = "", *, nested: bool = False) -> str:
+        it = Place(f"n{len(self.places)}", kind, name, note, nested)
         self.places.append(it)
         self.ids[key] = it.id
         return it.id
@@ -173,9 +180,11 @@ class _Builder:
         return source in seen
 
 
-def _note(step: Step | Pause) -> str:
+def _note(step: Step | Pause | Subflow) -> str:
     if isinstance(step, Pause):
         return _pause_note(step.names, step.seconds)
+    if isinstance(step, Subflow):
+        return _flow_note(step.flow.name)
     policy = step.policy
     parts = ["if ..."] if step.guard is not None else []
     if policy.retries:
@@ -190,6 +199,10 @@ def _pause_note(names: Iterable[str], seconds: float | None) -> str:
     if not heard:
         return f"⏸ {duration(seconds or 0.0)}"
     return clean(f"⏸ for {heard}" + ("" if seconds is None else f" · ≤ {duration(seconds)}"), 80)
+
+
+def _flow_note(flow: str) -> str:
+    return clean(f"⧉ {flow}", 80)
 
 
 def _pairs(joins: Mapping[tuple[str, int], str | None]) -> dict[str, set[str]]:
@@ -212,7 +225,9 @@ def _from_spec(spec: Mapping[str, Any]) -> Topology:
     waits = {str(n["name"]): n["wait"] for n in nodes if isinstance(n.get("wait"), Mapping)}
     notes = {n: _pause_note([str(s[0]) for s in w.get("signals") or ()], w.get("seconds")) for n, w in waits.items()}
     races = frozenset((str(node), int(way)) for node, way in spec.get("races") or ())
-    return _build(str(spec.get("name", "")), entry, ways, labels, _pairs(report.joins), notes, races)
+    flows = {str(n["name"]): str(n["flow"].get("name", "")) for n in nodes if isinstance(n.get("flow"), Mapping)}
+    notes |= {n: _flow_note(flow) for n, flow in flows.items()}
+    return _build(str(spec.get("name", "")), entry, ways, labels, _pairs(report.joins), notes, races, flows.keys())
 
 
 def _spec_label(label: Any) -> str:
@@ -228,7 +243,7 @@ def _from_fragment(it: Fragment) -> Topology:
         key = _key(node)
         if key not in found.ids:
             kind = Kind.START if key == START else Kind.END if key == END else Kind.STEP
-            found.place(key, kind, key)
+            found.place(key, kind, key, nested=isinstance(node, Subflow))
     for edge in it.edges:
         found.ways.append(Way(found.ids[_key(edge.source)], found.ids[_key(edge.target)], RACE if edge.race else ""))
     for r in it.routings:
@@ -239,7 +254,7 @@ def _from_fragment(it: Fragment) -> Topology:
 
 
 def _key(node: Any) -> str:
-    if isinstance(node, Step | Pause | Terminal):
+    if isinstance(node, Step | Pause | Subflow | Terminal):
         return node.name
     if isinstance(node, Unknown):
         return clean(node.shown, 40)

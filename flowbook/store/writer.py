@@ -389,13 +389,14 @@ class Writer:
                 self._started(start, _inserted(start, inserted[start.new.id], self._worker_id), created=True)
             elif start.new.id in found:
                 row = to_run(found[start.new.id])
-                # Its own insertion whose answer was lost, or one from before: what it has written by now is not known.
-                self._started(start, row, created=row.id == start.new.id, fresh=False)
+                # Its own insertion whose answer was lost, or one from before: of a child that is not known.
+                created = row.id == start.new.id and start.new.parent_id is None
+                self._started(start, row, created=created, fresh=False)
             else:
                 self._ledger.starts.append(start)  # who had the key was deleted in between: once more
 
     def _started(self, start: Start, row: RunRow, *, created: bool, fresh: bool = True) -> None:
-        mine = created and row.worker_id == self._worker_id and row.epoch == 1
+        mine = row.id == start.new.id and row.worker_id == self._worker_id and row.epoch == 1
         if mine and row.id not in self._ledger.tails:  # it may be under way here since it was started before
             self._ledger.adopt(row.id, 1, 0 if fresh else None, parented=row.parent_id is not None)
         tell(start.done, Started(row, created))

@@ -25,6 +25,8 @@ from flowbook.observe.views import RunView, view_of
 from flowbook.plan.events import (
     AttemptFailed,
     CancelRequested,
+    ChildFinished,
+    ChildStarted,
     Event,
     RunCancelled,
     RunCompleted,
@@ -55,6 +57,8 @@ EVENTS: list[Event] = [
     SignalRefused("gate#1", "approved", 1, OOPS),
     WaitFinished("gate#1", {"by": "ana"}, "approved", 0, "approved", 2, 2),
     StepDropped("other#1"),
+    ChildStarted("sub#1", UUID(int=1), "inner"),
+    ChildFinished("sub#1", UUID(int=1), {"n": 1}, "sub", None),
     CancelRequested("ana"),
     RunRetried("ana"),
     RunForked("load#1", {"x": b"\0"}, UUID(int=1), ("step `load` changed",)),

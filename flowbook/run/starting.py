@@ -1,0 +1,59 @@
+"""Starting: what a run is started with, as bytes.
+
+Owns: the input and its digest, and what is said when a key is taken. Refuses: starting (`engine.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from flowbook.codec import decode, digest, encode
+from flowbook.errors import KeyConflict
+from flowbook.graph.flow import Graph
+from flowbook.ports import NewRun, RunRow
+
+
+def input_bytes(graph: Graph, given: Mapping[str, Any], key: str | None) -> tuple[bytes, bytes]:
+    """(input, digest) of a start. Raises `StateError` for an input that does not fit, `Unencodable`.
+
+    An input that does not fit is refused before anything is written. A schema's defaults are made once and stored
+    with it, or each fold would make them anew (a date, an id).
+    """
+    plain = dict(given)
+    data = encode(plain if graph.schema is None else graph.schema.initial(plain), at="input")
+    return data, digest(data if key is None else _unordered(plain))
+
+
+def same_input(row: RunRow, new: NewRun) -> None:
+    """Raise `KeyConflict` if the run that has the key was started with another input."""
+    if row.input_digest != new.input_digest:
+        raise KeyConflict(
+            f"key {new.key!r} of flow {new.flow!r} belongs to run {row.id}, which was started with another input: "
+            f"{_shown(row.input)}; this start has {_shown(new.input)}. Use another key, or the same input"
+        )
+
+
+def _unordered(given: dict[str, Any]) -> bytes:
+    """What was given with the keys of its dicts in order: in which order they were typed makes no other input."""
+    try:
+        return encode(_sorted(given))
+    except RecursionError:
+        return encode(given)
+
+
+def _sorted(value: Any) -> Any:
+    if type(value) is dict:
+        plain = all(type(key) is str for key in value)
+        return {k: _sorted(value[k]) for k in (sorted(value) if plain else value)}
+    if type(value) in (list, tuple):
+        return type(value)(map(_sorted, value))
+    return value
+
+
+def _shown(data: bytes) -> str:
+    with contextlib.suppress(Exception):
+        text = repr(decode(data))
+        return text if len(text) <= 200 else text[:200] + "..."
+    return "(unreadable)"
