@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from flowbook.graph.subflow import Subflow as Subflow
     from flowbook.graph.subflow import subflow as subflow
     from flowbook.handle import Run as Run
+    from flowbook.handle import diff as diff
     from flowbook.plan.records import Status as Status
     from flowbook.run.context import Context as Context
 
@@ -55,6 +56,7 @@ _PLACES = {
     "Subflow": ("graph.subflow", "Subflow"),
     "branch": ("graph.expression", "branch"),
     "connect": ("connecting", "connect"),
+    "diff": ("handle", "diff"),
     "graph": ("graph.flow", "graph"),
     "resource": ("graph.resource", "resource"),
     "parallel": ("graph.race", "parallel"),
@@ -84,6 +86,7 @@ __all__ = [
     "Subflow",
     "branch",
     "connect",
+    "diff",
     "graph",
     "parallel",
     "race",

@@ -302,14 +302,6 @@ class App:
         """
         return Run(self, (await travel.fork(self, run_id, at, edits or {}, graph, carry=carry)).id)
 
-    async def at(self, run_id: UUID, where: str | int) -> travel.Moment:
-        """A run as it was at a step, after its outcome, or at a row of its journal. Raises `PointUnknown`."""
-        return await travel.look(self, run_id, where)
-
-    async def lineage(self, run_id: UUID) -> tuple[UUID, ...]:
-        """A run, the one that it was forked from, and so on to the one that began by itself."""
-        return await travel.lineage(self, run_id)
-
     async def signal(self, run_id: UUID, name: str, payload: Any = None) -> RunRow:
         """Send a signal to a run, durably; whether it waits already makes no difference. The row after it.
 

@@ -9,10 +9,12 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from flowbook import travel
 from flowbook.plan.records import Status
 
 if TYPE_CHECKING:
     from flowbook.app import App
+    from flowbook.observe.diffs import Diff
     from flowbook.observe.views import RunView
     from flowbook.ports import RunRow
     from flowbook.travel import Moment
@@ -73,12 +75,21 @@ class Run:
         return await self.app.fork(self.id, at=at, edits=edits)
 
     async def at(self, where: str | int) -> Moment:
-        """What it was like at a step or at a row of its journal (`App.at`)."""
-        return await self.app.at(self.id, where)
+        """A run as it was at a step, after its outcome, or at a row of its journal. Raises `PointUnknown`."""
+        return await travel.look(self.app, self.id, where)
 
     async def lineage(self) -> tuple[UUID, ...]:
         """Its id and those of the runs that it was forked from, up to the root."""
-        return await self.app.lineage(self.id)
+        return await travel.lineage(self.app, self.id)
+
+    async def diff(self, other: Run) -> Diff:
+        """How another run differs from it: first divergence, steps, state at the end."""
+        return await travel.diff(self.app, self.id, other.id)
 
     def __repr__(self) -> str:
         return f"<run {self.id}>"
+
+
+def diff(a: Any, b: Any) -> Any:
+    """How run ``b`` differs from run ``a``: a `Diff`, or a coroutine of one where the runs are those of an `App`."""
+    return a.diff(b)

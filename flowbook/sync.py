@@ -16,6 +16,7 @@ from flowbook.errors import UsageError
 from flowbook.graph import launch
 from flowbook.graph.flow import Graph
 from flowbook.handle import Run
+from flowbook.observe.diffs import Diff
 from flowbook.observe.views import RunView, StepView
 from flowbook.plan.records import Failure, Status
 from flowbook.ports import RunRow
@@ -202,6 +203,10 @@ class SyncRun:
     def lineage(self) -> tuple[UUID, ...]:
         """Its id and those of the runs that it was forked from, up to the root."""
         return self._app.portal.call(self._run.lineage())
+
+    def diff(self, other: SyncRun) -> Diff:
+        """How another run differs from it: first divergence, steps, state at the end; a table in a notebook."""
+        return self._app.portal.call(self._run.diff(other._run))
 
     def show(self) -> None:
         """Show it, where there is something to show it on."""

@@ -1,7 +1,7 @@
 """Travel: a run as it was at one of its steps, and another run that begins there.
 
-Owns: `fork`, `look`, `lineage`, and finding the code that a run is folded with. Refuses: the rules of what a fork keeps
-(`plan/forks.py`) and storing it.
+Owns: `fork`, `look`, `lineage`, `diff`, and finding the code that a run is folded with. Refuses: the rules of what a
+fork keeps (`plan/forks.py`) and storing it.
 
 Which code a fork runs. The parent's, if this process has it or can rebuild it from its signed source; unless it has
 another version of the flow and not that one: then that one, if its topology is the same, and the fork's first row says
@@ -18,11 +18,12 @@ from uuid import UUID
 
 from flowbook.codec import encode
 from flowbook.errors import CodeMissing, NotPortable, SignatureRefused, StateError
-from flowbook.graph.changes import changes, same_topology
+from flowbook.graph.changes import changed_nodes, changes, same_topology
 from flowbook.graph.flow import Graph
 from flowbook.graph.rebuild import rebuild
 from flowbook.graph.source import describe
 from flowbook.ids import new_id
+from flowbook.observe.diffs import Diff, Side, compare
 from flowbook.plan.apply import begin
 from flowbook.plan.events import RunForked
 from flowbook.plan.forks import Cut, cut
@@ -30,6 +31,7 @@ from flowbook.plan.journal import Entry, to_entry
 from flowbook.plan.moments import moment
 from flowbook.plan.records import Run as Record
 from flowbook.plan.sealed import Sealed
+from flowbook.plan.traces import trace
 from flowbook.ports import NewFork, RunRow
 from flowbook.run.loading import input_of
 from flowbook.run.values import unsealed
@@ -79,7 +81,7 @@ async def fork(
 
 
 async def look(app: App, run_id: UUID, where: str | int) -> Moment:
-    """See `App.at`."""
+    """A run as it was at a step, after its outcome, or at a row of its journal. Raises `PointUnknown`."""
     row = app._ours(await app.store.run(run_id))
     graph = await code_of(app, row)
     beginning, entries = await history(app, row, graph)
@@ -94,13 +96,32 @@ async def look(app: App, run_id: UUID, where: str | int) -> Moment:
 
 
 async def lineage(app: App, run_id: UUID) -> tuple[UUID, ...]:
-    """See `App.lineage`."""
+    """A run, the one that it was forked from, and so on to the one that began by itself."""
     row = app._ours(await app.store.run(run_id))
     found = [row.id]
     while row.forked_from is not None:
         row = await app.store.run(row.forked_from)
         found.append(row.id)
     return tuple(found)
+
+
+async def diff(app: App, a: UUID, b: UUID) -> Diff:
+    """How two runs differ; where the code of one is not known, what their steps were given is left out."""
+    one, other = await _side(app, a), await _side(app, b)
+    old, new = await app.definition(one[0]), await app.definition(other[0])
+    code = () if old.fingerprint == new.fingerprint else changes(old, new) or ("it is another one",)
+    return compare(one[1], other[1], code, changed_nodes(old, new) if code else frozenset())
+
+
+async def _side(app: App, run_id: UUID) -> tuple[RunRow, Side]:
+    row = app._ours(await app.store.run(run_id))
+    try:
+        graph = await code_of(app, row)
+    except CodeMissing:
+        _, entries = await app.store.history(run_id)
+        return row, Side(row.id, row.flow, row.version, row.status, trace(None, None, entries))
+    beginning, rows = await history(app, row, graph)
+    return row, Side(row.id, row.flow, row.version, row.status, trace(graph, beginning, rows))
 
 
 async def history(app: App, row: RunRow, graph: Graph) -> tuple[Record, list[Entry]]:

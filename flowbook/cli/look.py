@@ -70,7 +70,7 @@ def show(
 
     async def body(app: App) -> tuple[RunView, list[str]]:
         row = await find(app, run)
-        return await app.view(row.id), [str(one) for one in await app.lineage(row.id)]
+        return await app.view(row.id), [str(one) for one in await (await app.run(row.id)).lineage()]
 
     view, line = with_app(url, body)
     if json:

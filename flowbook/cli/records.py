@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flowbook.ids import short
+from flowbook.observe.diffs import Diff
 from flowbook.observe.views import AttemptView, ForkView, RunView, StepView, WaitView
 from flowbook.plan.journal import Entry, from_entry
 from flowbook.plan.records import Failure
@@ -63,6 +64,31 @@ def view_record(view: RunView) -> dict[str, Any]:
         "failure": _failure(view.failure),
         "forked": _forked(view.forked),
         "steps": [_step(s) for s in view.steps],
+    }
+
+
+def diff_record(diff: Diff) -> dict[str, Any]:
+    """How two runs differ."""
+    return {
+        "a": str(diff.a.id),
+        "b": str(diff.b.id),
+        "same": diff.same,
+        "first": diff.first.path if diff.first else None,
+        "alike": diff.alike,
+        "code": list(diff.code),
+        "steps": [
+            {
+                "path": s.path,
+                "what": list(s.what),
+                "inputs": list(s.inputs),
+                "a": plain(s.a.result) if s.a else None,
+                "b": plain(s.b.result) if s.b else None,
+            }
+            for s in diff.steps
+        ],
+        "state": None
+        if diff.state is None
+        else [{"key": k.key, "in_a": k.in_a, "in_b": k.in_b, "a": plain(k.a), "b": plain(k.b)} for k in diff.state],
     }
 
 

@@ -1,4 +1,4 @@
-"""Commands that travel: ``fork``.
+"""Commands that travel: ``fork``, ``diff``.
 
 Owns: their arguments. Refuses: what a fork keeps, and carrying it, which are the app's.
 """
@@ -23,12 +23,14 @@ from flowbook.cli.session import connection, find, with_app
 
 if TYPE_CHECKING:
     from flowbook.app import App
+    from flowbook.observe.diffs import Diff
     from flowbook.observe.views import RunView
 
 
 def add_to(app: typer.Typer) -> None:
     """Make these commands of ``app``."""
     app.command(epilog='Example:  flowbook fork 3f2a9c01 --at judge#1 docs=\'["a", "b"]\' --from-source')(fork)
+    app.command(epilog="Example:  flowbook diff 3f2a9c01 last")(diff)
 
 
 def fork(
@@ -67,7 +69,7 @@ def fork(
             await provide(app, row, supply, home)
         made = await app.fork(row.id, at=at, edits=values, carry=not only)
         view = await app.view(made.id) if only else await follow(app, await app.store.run(made.id), quiet=json)
-        return view, list(await app.lineage(made.id))
+        return view, list(await made.lineage())
 
     view, line = with_app(url, body)
     if json:
@@ -80,3 +82,30 @@ def fork(
         output.tell(run_table(view), run_plain(view))
     if not only:
         raise typer.Exit(exit_of_status(view.status))
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A run, as in `show`.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The run that is compared with it.")],
+    url: UrlOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare two runs: where they part, which steps differ, and the state at the end, key by key.
+
+    What the steps were given, and the state, need the flow's code: the stored source, if your key has signed it.
+    """
+    from flowbook.cli import output
+
+    async def body(app: App) -> Diff:
+        one, other = await find(app, a), await find(app, b)
+        return await (await app.run(one.id)).diff(await app.run(other.id))
+
+    found = with_app(url, body)
+    if json:
+        from flowbook.cli.records import diff_record
+
+        output.as_json(diff_record(found))
+        return
+    from flowbook.show.diff import diff_plain, diff_table
+
+    output.tell(diff_table(found), diff_plain(found))

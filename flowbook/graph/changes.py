@@ -57,6 +57,23 @@ def same_topology(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return _map_of(old) == _map_of(new)
 
 
+def changed_nodes(old: Defined, new: Defined) -> frozenset[str]:
+    """The nodes of both whose step, condition or router is another one, or has other options."""
+    before, after = (d.sources.get("callables") or {} for d in (old, new))
+    found = set()
+    nodes = {n["name"]: n for n in old.spec.get("nodes") or ()}
+    for node in new.spec.get("nodes") or ():
+        if (was := nodes.get(node["name"])) is None:
+            continue
+        for role in ("step", "when", "router"):
+            one, other = before.get(was.get(role, "")), after.get(node.get(role, ""))
+            if (one is None) is not (other is None) or (one and other and _identity(one) != _identity(other)):
+                found.add(node["name"])
+        if (was.get("policy"), was.get("wait")) != (node.get("policy"), node.get("wait")):
+            found.add(node["name"])
+    return frozenset(found)
+
+
 def _map_of(spec: Mapping[str, Any]) -> tuple[Any, list[str]]:
     shape = ("name", "ways", "labels", "wait")
     return spec.get("entry"), sorted(str([n.get(k) for k in shape]) for n in spec.get("nodes") or ())

@@ -61,7 +61,8 @@ def complete(text: str, session: Session) -> Sequence[str] | None:
         return [s.value for s in Status]
     if before == "--flow" or (command in ("run", "graph") and len(words) == 2 and not current.startswith("-")):
         return session.flow_names()
-    if command in RUN_COMMANDS and len(words) == 2 and not current.startswith("-"):
+    runs = 2 if command == "diff" else 1 if command in RUN_COMMANDS else 0
+    if len(words) <= runs + 1 and not current.startswith("-"):
         rows = session.app.runs(limit=20) if session.connected else []
         return ["last", *(short(r.id) for r in rows)]
     if command == "run" and not current.startswith("-"):

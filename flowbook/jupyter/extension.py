@@ -26,6 +26,8 @@ from flowbook.jupyter.magics import TABLE, Magics
 from flowbook.jupyter.mistakes import usage
 from flowbook.jupyter.names import HOOK, rewrite
 from flowbook.jupyter.session import Session
+from flowbook.observe.diffs import Diff
+from flowbook.show.diff import diff_html, diff_plain
 from flowbook.show.html import flow_html
 from flowbook.show.safe import clean
 from flowbook.show.text import flow_plain
@@ -106,6 +108,8 @@ class Extension:
             self._format(formatters["text/plain"], kind, lambda it, p, cycle: p.text(flow_plain(it)))
         for node in (Step, Pause):
             self._format(formatters["text/html"], node, flow_html)
+        self._format(formatters["text/html"], Diff, diff_html)
+        self._format(formatters["text/plain"], Diff, lambda it, p, cycle: p.text(diff_plain(it)))
         self._format(self.ip.display_formatter.ipython_display_formatter, SyncRun, self._show_once)
 
     def _format(self, formatter: Any, kind: type, function: Callable[..., Any]) -> None:

@@ -14,6 +14,7 @@ from flowbook.ids import short
 from flowbook.jupyter.mistakes import brief, usage, without_our_frames
 from flowbook.jupyter.parse import Command, Parsed, bound, known, parse, unquoted_value
 from flowbook.plan.records import Status
+from flowbook.show.diff import diff_html, diff_plain
 from flowbook.show.html import flow_html, runs_html
 from flowbook.show.text import flow_plain, runs_plain
 
@@ -49,6 +50,7 @@ TABLE = {
             "%flow fork last --at judge#1 docs='[...]'", "RUN [KEY=VALUE ...]",
             {"--at PATH": "the step that it begins with, e.g. judge#1", **_WAIT},
         ),
+        Command("diff", f"Compare two runs: where they part, steps, state. {_RUN}", "%flow diff 3f2a9c01 last", "A B"),
         Command("cancel", f"Ask a run to stop. {_RUN}", "%flow cancel last", "RUN"),
         Command("status", "Which database, which flows, what is going on.", "%flow status"),
         Command(
@@ -141,6 +143,13 @@ class Magics:
             raise usage("%flow fork needs the step to begin with, as in --at judge#1; `%flow fork --help`")
         fork = parent.fork(it.options["at"], **{key: unquoted_value(value) for key, value in it.pairs.items()})
         return self._shown(fork, it)
+
+    def _diff(self, it: Parsed) -> None:
+        if len(it.words) != 2:
+            raise usage("%flow diff takes two runs; `%flow diff --help`")
+        a, b = map(self._session.run, it.words)
+        found = a.diff(b)
+        self._session.publish({"text/html": diff_html(found), "text/plain": diff_plain(found)})
 
     def _cancel(self, it: Parsed) -> None:
         run = self._session.run(_one(it, "cancel", "a run"))

@@ -141,8 +141,8 @@ def result_text(step: StepView) -> str:
     if step.result is None:
         return ""
     if isinstance(step.result, Mapping):
-        return ", ".join(f"{k}={_value(v)}" for k, v in step.result.items())
-    return _value(step.result)
+        return ", ".join(f"{k}={value_text(v)}" for k, v in step.result.items())
+    return value_text(step.result)
 
 
 def waits_text(step: StepView) -> str:
@@ -158,7 +158,8 @@ def waits_text(step: StepView) -> str:
     return ", ".join(t for t in (names, until, refused) if t)
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """A value as a short text."""
     if isinstance(value, str | int | float | bool | None):
         return repr(value)
     if isinstance(value, list | tuple | set | frozenset | dict) and len(value) > 6:

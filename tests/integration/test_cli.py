@@ -412,3 +412,21 @@ def test_a_fork_is_made_from_stored_source_and_left_to_others(call: Call, shop: 
     code, out, error = call("fork", str(orphan), "--at", "refund#1", "--pending")
     assert (code, out) == (Exit.USAGE, "")
     assert "It came to: order#1, pay#1" in error
+
+
+def test_two_runs_are_compared(call: Call, shop: Path, flag: Path, orphan: UUID) -> None:
+    """From stored source; on one line per step, or as JSON."""
+    flag.write_text("ok")
+    call("resume", str(orphan), "--module", shop.name)
+    fork = json.loads(call("fork", str(orphan), "--at", "pay#1", "price=9", "--module", shop.name, "--json")[1])["id"]
+    code, out, _ = call("diff", str(orphan), fork)
+    assert code == Exit.OK
+    assert "first difference at pay#1: input price, result; 1 step alike" in out
+    assert "state paid: 7 -> 9" in out
+    found = json.loads(call("diff", str(orphan), fork, "--json")[1])
+    assert (found["first"], found["alike"], found["same"]) == ("pay#1", 1, False)
+    assert found["state"] == [
+        {"key": "price", "in_a": True, "in_b": True, "a": 7, "b": 9},
+        {"key": "paid", "in_a": True, "in_b": True, "a": 7, "b": 9},
+    ]
+    assert json.loads(call("diff", fork, fork, "--json")[1])["same"]

@@ -29,7 +29,7 @@ async def test_a_fork_keeps_a_sibling_that_finished_later_and_nothing_is_copied(
         assert [e.path for e in entries if e.seq <= 0] == ["a#1", "late#1"]
         await other.register(flow)
         assert await other.result(fork.id) == {"log": ["a", "b", "late", "meet"]}
-        assert (await other.at(fork.id, "meet#1")).before == {"log": ["a", "b", "late"]}
+        assert (await (await other.run(fork.id)).at("meet#1")).before == {"log": ["a", "b", "late"]}
 
 
 @scenario
@@ -48,7 +48,7 @@ async def test_a_fork_of_a_run_that_goes_on_leaves_it_alone(opened: Any) -> None
         await app.resume(fork.id)
         await app.signal(fork.id, "go", {"by": "eva"})
         assert await app.result(fork.id) == {"log": ["x", "eva"]}
-        assert await app.lineage(fork.id) == (fork.id, run.id)
+        assert await (await app.run(fork.id)).lineage() == (fork.id, run.id)
 
 
 @scenario

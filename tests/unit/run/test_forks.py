@@ -430,3 +430,40 @@ async def test_a_value_that_is_computed_again_sees_the_edit(apps: Apps) -> None:
     await two.result(fork.id)
     assert step_of(await two.view(fork.id), "use#1").result == 5
     assert set(calls) == {1, 5}
+
+
+# ---------------------------------------------------------------------------------------------------- differences
+
+
+@scenario
+async def test_a_fork_and_its_parent_part_at_the_point(apps: Apps) -> None:
+    """What was kept is alike; the edited input is what differs first."""
+    app = await apps.open()
+    run = await app.start(research(Calls()), query="q")
+    await run.result()
+    fork = await run.fork(at="judge#1", docs=["a", "b"])
+    await fork.result()
+    found = await run.diff(fork)
+    assert found.first is not None
+    assert (found.first.path, found.first.inputs) == ("judge#1", ("docs",))
+    assert (found.alike, [s.path for s in found.steps]) == (1, ["judge#1", "write#1"])
+    assert found.state is not None
+    assert [k.key for k in found.state] == ["docs", "judge", "report"]
+    assert (await run.diff(run)).same
+
+
+@scenario
+async def test_runs_of_two_versions_are_compared_with_what_was_edited(apps: Apps) -> None:
+    """Also from a process that knows neither, where their results are all there is."""
+    one = await apps.open()
+    run = await one.start(research(Calls()), query="q")
+    await run.result()
+    newer = await one.start(other(Calls()), query="q")
+    await newer.result()
+    found = await run.diff(newer)
+    assert "step `write` changed" in found.code
+    assert found.first is not None
+    assert (found.first.path, found.first.what) == ("write#1", ("code", "result"))
+    two = await apps.open()
+    elsewhere = await (await two.run(run.id)).diff(await two.run(newer.id))
+    assert (elsewhere.state, [s.path for s in elsewhere.steps]) == (None, ["write#1"])
