@@ -138,7 +138,8 @@ class Children:
         if fresh:
             self._alive.add(row.id)
         self._linger_until = asyncio.get_running_loop().time() + LINGER
-        return ChildStarted(path, row.id, graph.name, number)
+        # Not the row's own: a driver's ids are of a class of its own, which the codec does not know.
+        return ChildStarted(path, UUID(int=row.id.int), graph.name, number)
 
     async def again(
         self, path: str, child: Child, graph: Graph, input: Mapping[str, Any], *, queue: str | None = None
@@ -227,19 +228,21 @@ class Children:
                 return None
             if end.error is not None:
                 raise end.error
-            return await self._outcome(command, sub, view, end)
+            return await self._outcome(command, sub, view, child.id, end.result or {})
         except StoreError:
             raise  # not the node's fault
         except Exception as error:
             return Outcome(_as_step(command), error=error)
 
-    async def _outcome(self, command: RunChild, sub: Subflow, view: View, end: ChildEnd) -> Outcome:
+    async def _outcome(
+        self, command: RunChild, sub: Subflow, view: View, child: UUID, ended: dict[str, Any]
+    ) -> Outcome:
         schema, node = self._bench.graph.schema, self._bench.graph.nodes[command.node]
-        result, key = brought(sub, schema, end.result or {})
-        event = ChildFinished(command.path, end.row.id, result, key, None, merged=sub.target is None)
+        result, key = brought(sub, schema, ended)
+        event = ChildFinished(command.path, child, result, key, None, merged=sub.target is None)
         if node.router is not None:
             route = await way_on(self._bench, node, view, event.update)
-            event = ChildFinished(command.path, end.row.id, result, key, route, event.merged)
+            event = ChildFinished(command.path, child, result, key, route, event.merged)
         return Outcome(_as_step(command), to_entry(event))
 
     def _sub(self, command: RunChild) -> Subflow:
