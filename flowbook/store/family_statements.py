@@ -17,7 +17,7 @@ SETTLE_FAMILY: Final = Statement(
     f"""
     with want as (
         select * from unnest($1::uuid[], $2::int[], $3::int[], $4::text[], $5::float8[], $6::text[], $7::text[])
-        as w (id, epoch, seen, status, due_in, current, error)
+        with ordinality as w (id, epoch, seen, status, due_in, current, error, n)
     ), follower as (
         select r.id as ended, r.parent_id as id, r.parent_path as name
         from want w join flowbook.run r on r.id = w.id where r.parent_id is not null
@@ -31,21 +31,23 @@ SETTLE_FAMILY: Final = Statement(
         order by r.id
         for no key update of r skip locked
     ), locked as (
-        select t.id, t.epoch, t.mail, t.at
+        select t.id, t.epoch, t.mail, t.at, w.n
         from taken t join want w on w.id = t.id
         where t.epoch = w.epoch and t.status = 'running' and not exists (
             select from follower f join flowbook.run r on r.id = f.id
             where f.ended = t.id and f.id not in (select id from taken))
     ), free as (
-        select l.id, l.epoch, l.at, w.status, w.due_in, w.current, w.error
-        from locked l join want w on w.id = l.id
+        select l.id, l.epoch, l.at, l.n, w.status, w.due_in, w.current, w.error
+        from locked l join want w on w.n = l.n
         where l.mail <= w.seen
     ), written as (
         insert into flowbook.journal (run_id, seq, epoch, at, attempt, codec, kind, path, payload)
         select f.id, e.seq, f.epoch, f.at, e.attempt, e.codec, e.kind, e.path, e.payload
-        from unnest($8::uuid[], $9::int[], $10::int[], $11::smallint[], $12::text[], $13::text[], $14::bytea[])
-             as e (run_id, seq, attempt, codec, kind, path, payload)
-        join free f on f.id = e.run_id
+        from rows from (unnest($8::int[]), unnest($9::int[]), unnest($10::int[]), unnest($11::smallint[]),
+                        unnest($12::text[]), unnest($13::text[]), unnest($14::bytea[]),
+                        generate_subscripts($8::int[], 1))
+             as e (n, seq, attempt, codec, kind, path, payload, place)
+        join free f on f.n = e.n
     ), released as (
         update flowbook.run r
         set status = f.status, worker_id = null, current = f.current, error = f.error, due_at = 'infinity',
@@ -64,25 +66,23 @@ SETTLE_FAMILY: Final = Statement(
         insert into flowbook.mailbox (run_id, id, token, kind, name, payload)
         select id, number, token, 'child', name, uuid_send(ended) || convert_to(status, 'UTF8') from told
     )
-    select w.id, l.id is not null as accepted, l.mail,
+    select w.n::int, l.id is not null as accepted, l.mail,
            l.mail > w.seen as unread,
            l.id is null and exists (
                select from flowbook.run r where r.id = w.id and r.epoch = w.epoch and r.status = 'running') as busy,
            array(select t.id from told t where t.ended = w.id) as told
-    from want w left join locked l on l.id = w.id
+    from want w left join locked l on l.n = w.n
     """,
     "Ends that others wait for: a parent, and whoever sent a `follow`. The news is in their mailbox in the transaction "
     "of the end, so no crash can come between. Children and those who are told are locked together, in ascending id or "
     "not at all: if somebody else has a parent's row, the child is busy. A run that ends in this very statement is "
     "over, and told nothing. A run without parent and without mail never comes here.",
-    fresh=True,
 )
 
 SETTLE_FAMILY_WAITING: Final = Statement(
     "settle family waiting",
     SETTLE_FAMILY.sql.replace(" skip locked", ""),
     "As APPEND_WAITING, for such an end.",
-    fresh=True,
 )
 
 CHILDREN: Final = Statement(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
+from itertools import repeat
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from flowbook.store import family_statements as family
 from flowbook.store import statements as sql
 from flowbook.store.driver import Connection, Record, Statement
 from flowbook.store.parcels import Parcel, Start
-from flowbook.store.rows import to_json
+from flowbook.store.rows import Line, to_json
 
 
 class Verdict(Enum):
@@ -70,8 +71,8 @@ async def append(connection: Connection, parcels: Sequence[Parcel], *, wait: boo
         [parcel.tail.epoch for parcel in parcels],
         *_columns(parcels),
     )
-    by_run = {record["id"]: record for record in records}
-    return [_appended(by_run[parcel.tail.run_id], parcel, again) for parcel in parcels]
+    by_place = {record["n"]: record for record in records}
+    return [_appended(by_place[n], parcel, again) for n, parcel in enumerate(parcels, 1)]
 
 
 async def settle(connection: Connection, parcels: Sequence[Parcel], *, wait: bool = False) -> Sequence[Answer]:
@@ -95,8 +96,8 @@ async def settle(connection: Connection, parcels: Sequence[Parcel], *, wait: boo
         [want.error for want in wanted],
         *_columns(parcels),
     )
-    by_run = {record["id"]: record for record in records}
-    return [_settled(by_run[parcel.tail.run_id], told) for parcel in parcels]
+    by_place = {record["n"]: record for record in records}
+    return [_settled(by_place[n], told) for n in range(1, len(parcels) + 1)]
 
 
 async def written(connection: Connection, parcels: Sequence[Parcel]) -> dict[UUID, datetime | None]:
@@ -171,26 +172,17 @@ async def started(connection: Connection, starts: Sequence[Start]) -> dict[UUID,
     return {record["asked"]: record for record in records}
 
 
-def _columns(parcels: Sequence[Parcel]) -> tuple[list[Any], ...]:
-    """The lines of all parcels as arrays: run, seq, attempt, codec, kind, path, payload."""
-    ids: list[UUID] = []
+def _columns(parcels: Sequence[Parcel]) -> tuple[Sequence[Any], ...]:
+    """The lines of all parcels as arrays: place of the parcel from 1, seq, attempt, codec, kind, path, payload."""
+    places: list[int] = []
     seqs: list[int] = []
-    attempts: list[int] = []
-    codecs: list[int] = []
-    kinds: list[str] = []
-    paths: list[str] = []
-    payloads: list[bytes] = []
-    for parcel in parcels:
-        run_id = parcel.tail.run_id
-        for seq, (attempt, codec, kind, path, payload) in enumerate(parcel.lines, parcel.first):
-            ids.append(run_id)
-            seqs.append(seq)
-            attempts.append(attempt)
-            codecs.append(codec)
-            kinds.append(kind)
-            paths.append(path)
-            payloads.append(payload)
-    return ids, seqs, attempts, codecs, kinds, paths, payloads
+    lines: list[Line] = []
+    for place, parcel in enumerate(parcels, 1):
+        count = len(parcel.lines)
+        places += repeat(place, count)
+        seqs += range(parcel.first, parcel.first + count)
+        lines += parcel.lines
+    return places, seqs, *(zip(*lines, strict=True) if lines else ((),) * len(Line._fields))
 
 
 def _appended(record: Record, parcel: Parcel, again: bool) -> Answer:

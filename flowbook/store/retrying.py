@@ -38,9 +38,12 @@ def pauses() -> Iterator[float]:
 class Line:
     """One connection for one purpose, made anew whenever it is lost."""
 
-    def __init__(self, url: str, name: str, on_lost: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, url: str, name: str, on_lost: Callable[[], None] | None = None, *, keeping: bool = False
+    ) -> None:
         self._url = url
         self._name = name
+        self._keeping = keeping
         self._on_lost = on_lost
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
@@ -83,7 +86,9 @@ class Line:
                 if live := self.live:
                     return live
                 try:
-                    self._connection = await connect(self._url, name=self._name, on_lost=self._on_lost)
+                    self._connection = await connect(
+                        self._url, name=self._name, on_lost=self._on_lost, keeping=self._keeping
+                    )
                     self._reached = True
                 except Exception as error:
                     # What was right once is tried again whatever the server says: it may be half restored.

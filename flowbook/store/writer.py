@@ -58,7 +58,7 @@ class Writer:
         self._worker_id = worker_id
         self._told = told
         self._ledger = ledger
-        self._line = Line(url, "writer")
+        self._line = Line(url, "writer", keeping=True)
         self._patience = Patience(url, self._judge, self._refuse)
         self._task: asyncio.Task[None] | None = None
         self._closing = False
