@@ -182,23 +182,29 @@ class Engine:
 
     async def over(self, run_id: UUID) -> Ended | None:
         """Wait for the end of a run, here or elsewhere; what is remembered of one that ended here lately."""
-        while True:
-            # Asked for anew each time: a run that parks takes its event with it.
-            event = self._changed.setdefault(run_id, asyncio.Event())
-            event.clear()
-            if run_id not in self._tasks:
-                ended = self._ended.get(run_id)
-                if ended is not None and ended.run is not None and ended.run.status is not Status.FAILED:
-                    return ended
-                row = await self.tools.store.run(run_id)
-                if row.status.over:
-                    return ended if ended is not None and ended.epoch == row.epoch else None
-            if run_id in self._tasks:
-                await event.wait()  # a run that is carried here ends with its task
-                continue
-            with contextlib.suppress(TimeoutError):  # one that is elsewhere is looked at again and again
-                async with asyncio.timeout(POLL * random.uniform(0.5, 1.0)):
-                    await event.wait()
+        try:
+            while True:
+                ended = None
+                if run_id not in self._tasks:
+                    ended = self._ended.get(run_id)
+                    if ended is not None and ended.run is not None and ended.run.status is not Status.FAILED:
+                        return ended
+                # Asked for anew each time: a run that parks takes its event with it.
+                event = self._changed.setdefault(run_id, asyncio.Event())
+                event.clear()
+                if run_id not in self._tasks:
+                    row = await self.tools.store.run(run_id)
+                    if row.status.over:
+                        return ended if ended is not None and ended.epoch == row.epoch else None
+                if run_id in self._tasks:
+                    await event.wait()  # a run that is carried here ends with its task
+                    continue
+                with contextlib.suppress(TimeoutError):  # one that is elsewhere is looked at again and again
+                    async with asyncio.timeout(POLL * random.uniform(0.5, 1.0)):
+                        await event.wait()
+        finally:
+            if run_id not in self._tasks and (kept := self._changed.pop(run_id, None)):
+                kept.set()  # who else waits for it looks again, and makes one of his own
 
     async def work(self, queues: Sequence[str] = ("default",), concurrency: int = 16) -> None:
         """Claim what is due in these queues, for as long as this coroutine is not cancelled."""

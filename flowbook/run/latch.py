@@ -53,14 +53,21 @@ class Ticker:
 
     def __init__(self) -> None:
         self._asked: set[Ticking] = set()
+        self._ticking = False
 
     def add(self, who: Ticking) -> None:
         """Be called in `TICK` seconds at the latest."""
-        if not self._asked:
+        if not self._ticking:
+            self._ticking = True
             asyncio.get_running_loop().call_later(TICK, self._tick)
         self._asked.add(who)
 
+    def discard(self, who: Ticking) -> None:
+        """Not to be called any more; until the next tick it would be kept alive for nothing."""
+        self._asked.discard(who)
+
     def _tick(self) -> None:
         asked, self._asked = self._asked, set()
+        self._ticking = False
         for who in asked:
             who.tick()

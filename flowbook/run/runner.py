@@ -79,8 +79,10 @@ class Runner:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._attempts: dict[str, int] = {}
         self._outcomes: list[Outcome] = []
-        self._unnoted: list[StartStep] = []
+        self._unnoted: dict[str, StartStep] = {}
+        """Path -> what is under way and has no row that says so."""
         self._latch = Latch()
+        self._loop = asyncio.get_running_loop()
         self._draining = False
         self._stopping = False
         self._seen_mail = row.mail
@@ -144,6 +146,7 @@ class Runner:
         finally:
             await self._stop_attempts()
             self.tools.ward.release(self)
+            self.tools.ticker.discard(self)
             # They hold methods of this runner: a circle, which would be left to the garbage collector.
             del self._bench, self._pauses
 
@@ -232,19 +235,18 @@ class Runner:
             self._suspects -= {command.path}
             await self._append([StepStarted(command.path, command.attempt)])
         else:
-            self._unnoted.append(command)
+            self._unnoted[command.path] = command
             self.tools.ticker.add(self)
         view = self._run.tokens[command.token].view
         self._attempts[command.path] = command.attempt
-        self._tasks[command.path] = asyncio.create_task(self._try(command, view), name=command.path)
+        self._tasks[command.path] = self._loop.create_task(self._try(command, view), name=command.path)
         self._tell([], None)
 
     def tick(self) -> None:
         """Note the beginning of what has been under way for a while; what was quick is told by its outcome alone."""
-        for command in self._unnoted:
-            if self._attempts.get(command.path) == command.attempt:
-                entry = to_entry(StepStarted(command.path, command.attempt))
-                self.tools.store.note(self.row.id, self.row.epoch, entry)
+        for command in self._unnoted.values():
+            entry = to_entry(StepStarted(command.path, command.attempt))
+            self.tools.store.note(self.row.id, self.row.epoch, entry)
         self._unnoted.clear()
 
     async def _try(self, command: StartStep, view: View) -> None:
@@ -289,6 +291,7 @@ class Runner:
             path = outcome.command.path
             self._tasks.pop(path, None)
             self._attempts.pop(path, None)
+            self._unnoted.pop(path, None)
             if outcome.cancelled or not standing_at(candidate, path):
                 continue  # its branch may have lost a race
             after_it, entry = self._entered(candidate, outcome)
@@ -467,6 +470,7 @@ class Runner:
             await asyncio.wait(tasks, timeout=STOP_GRACE)
         self._tasks.clear()
         self._attempts.clear()
+        self._unnoted.clear()
         self._outcomes = [outcome for outcome in self._outcomes if outcome.entry is not None]
         self._stopping = False
         return bool(self._outcomes)
