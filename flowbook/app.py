@@ -441,7 +441,7 @@ class App:
         return self._specs[identity]
 
     def _heard(self, run_id: UUID, entries: Sequence[Entry], ack: Ack | None) -> None:
-        if watch := self._watches.get(run_id):
+        if self._watches and (watch := self._watches.get(run_id)):
             first = ack.seq - len(entries) + 1 if ack else 0
             watch.heard([replace(e, seq=first + i, at=ack.at) for i, e in enumerate(entries)] if ack else [])
 

@@ -13,6 +13,7 @@ from typing import Any, assert_never
 from uuid import UUID
 
 from flowbook.codec import decode, encode
+from flowbook.codec.wire import SCALARS
 from flowbook.errors import Undecodable
 from flowbook.plan.events import (
     AttemptFailed,
@@ -168,6 +169,21 @@ def from_entry(entry: Entry) -> Event:  # noqa: C901  one case per kind
                 assert_never(entry.kind)
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise Undecodable(f"journal row {entry.seq} of kind {entry.kind!r} is damaged: {error!r}") from error
+
+
+def read_back(event: StepFinished) -> StepFinished | None:
+    """The event as `from_entry` would give it, where nothing has to be decoded to know that; else None.
+
+    Nothing can differ in a flat update of JSON's own scalars. The update is a copy: the step may still hold its own.
+    """
+    result = event.result
+    if event.skipped or event.update is not result or type(result) is not dict:
+        return None
+    for key, value in result.items():
+        if type(value) not in SCALARS or type(key) is not str:
+            return None
+    same = dict(result)
+    return StepFinished(event.path, event.attempt, same, same, event.route, round(event.seconds * 1000) / 1000)
 
 
 def _finished_body(event: StepFinished) -> list[Any]:

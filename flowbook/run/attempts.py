@@ -24,7 +24,7 @@ from flowbook.graph.state import merge
 from flowbook.graph.step import Step
 from flowbook.plan.commands import StartStep
 from flowbook.plan.events import StepFinished, StepHandedOut
-from flowbook.plan.journal import Entry, to_entry
+from flowbook.plan.journal import Entry, read_back, to_entry
 from flowbook.plan.records import View
 from flowbook.ports import Executor
 from flowbook.quick import quick
@@ -32,10 +32,8 @@ from flowbook.run.context import Context
 from flowbook.run.loops import explained
 from flowbook.run.resources import Resources
 from flowbook.run.tools import Tools
-from flowbook.run.values import Copies, Recompute, carried, has_placeholders, opened
+from flowbook.run.values import ATOMS, Copies, Recompute, carried, has_placeholders, opened
 
-ATOMS = frozenset({int, str, float, bool, bytes, type(None)})
-"""What a step cannot change, so that it needs no copy."""
 GRACE = 5.0
 """Seconds that a thread gets after its time limit before the attempt is given up."""
 
@@ -47,6 +45,8 @@ class Outcome:
 
     command: StartStep
     entry: Entry | None = None
+    event: StepFinished | None = None
+    """What the entry reads as, where that is known without decoding it."""
     error: BaseException | None = None
     cancelled: bool = False
     """True: it was stopped because the run is being stopped, which is no failure."""
@@ -99,7 +99,7 @@ async def attempt(bench: Bench, command: StartStep, view: View) -> Outcome:
         result, update = carried(step, command.path, result, update, bench.key, bench.kept)
         route = None if node.router is None else await way_on(bench, node, view, update)
         event = StepFinished(command.path, command.attempt, result, update, route, spent)
-        return Outcome(command, to_entry(event))
+        return Outcome(command, to_entry(event), read_back(event))
     except asyncio.CancelledError:
         raise
     except BaseException as error:
@@ -134,7 +134,7 @@ async def _done(bench: Bench, step: Step, bound: dict[str, Any], given: Mapping[
         work: Awaitable[Any] = bench.processes.run(functools.partial(call, step, _sendable(step, bound, given)))
         return await _limited(work, step, limit)
     if step.is_async:
-        return await _limited(call(step, bound), step, limit)
+        return await (call(step, bound) if limit is None else _limited(call(step, bound), step, limit))
     return await _threaded(bench.threads.run(functools.partial(_called, step, bound)), step, limit)
 
 
@@ -203,7 +203,8 @@ async def shown(bench: Bench, values: Mapping[str, Any]) -> StateView:
 async def way_on(bench: Bench, node: Node, view: View, update: Mapping[str, Any]) -> int:
     """Which case the branch behind a node takes: its router sees the state after the step's update."""
     assert node.router is not None
-    label = node.router(await shown(bench, merge(bench.graph.schema, view.values, update)))
+    values = merge(bench.graph.schema, view.values, update)
+    label = node.router(await shown(bench, values) if has_placeholders(values) else StateView(Copies(values)))
     route = node.route(label)
     if route is None:
         raise BindingError(

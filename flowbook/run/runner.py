@@ -325,7 +325,7 @@ class Runner:
         if entry is not None:
             try:
                 # What is applied is what was encoded and decoded: the record in memory is what a resume would fold.
-                return apply(self.graph, run, from_entry(entry)), entry
+                return apply(self.graph, run, outcome.event or from_entry(entry)), entry
             except (StateError, ValueRefused) as refused:
                 error = refused
         assert error is not None

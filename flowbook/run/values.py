@@ -14,6 +14,10 @@ from flowbook.errors import SignatureRefused, Unencodable
 from flowbook.graph.step import Step
 from flowbook.plan.sealed import Absent, Sealed
 
+ATOMS = frozenset({int, str, float, bool, bytes, type(None)})
+"""What a step cannot change, so that it needs no copy."""
+_PLACEHOLDERS = frozenset({Sealed, Absent})
+
 Recompute = Callable[[Absent], Awaitable[Any]]
 """Runs the step behind a placeholder again and returns the value."""
 
@@ -36,8 +40,11 @@ class Copies(Mapping[str, Any]):
         self._copied: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
+        value = self._values[name]
+        if type(value) in ATOMS:
+            return value
         if name not in self._copied:
-            match value := self._values[name]:
+            match value:
                 case Sealed():
                     value = unsealed(value, self._key)
                 case Absent():
@@ -56,7 +63,10 @@ class Copies(Mapping[str, Any]):
 
 def has_placeholders(values: Mapping[str, Any]) -> bool:
     """True if some value is not there itself."""
-    return any(type(v) in (Sealed, Absent) for v in values.values())
+    for value in values.values():  # noqa: SIM110  # any() would cost a generator at each step
+        if type(value) in _PLACEHOLDERS:
+            return True
+    return False
 
 
 async def opened(value: Any, key: bytes | None, recompute: Recompute) -> Any:

@@ -81,7 +81,9 @@ class Ledger:
         if tail is not None:
             if tail.notes:
                 tail.forget_notes_of(entries)
-            size = sum(len(line.payload) for line in lines) + ROW_BYTES * len(lines)
+            size = ROW_BYTES * len(lines)
+            for line in lines:
+                size += len(line.payload)
             tail.works.append(Append(lines, done, size))
             self.offer(tail)
         return done

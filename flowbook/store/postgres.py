@@ -181,7 +181,9 @@ class PostgresStore:
         """
         if not entries:
             raise StoreError("an append needs at least one entry")
-        size = sum(len(entry.payload) for entry in entries)
+        size = 0
+        for entry in entries:
+            size += len(entry.payload)
         lines = [to_line(entry) for entry in entries] if size <= LARGE else await self._lines(entries)
         return await self._writer.append(run_id, epoch, entries, lines)
 

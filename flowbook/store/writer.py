@@ -227,7 +227,9 @@ class Writer:
             await self._deliver(parcels[middle:])
             return
         for parcel, answer in zip(parcels, answers, strict=True):
-            if not await self._judge(connection, parcel, answer):
+            if answer.written == len(parcel.lines) and parcel.tail.parcel is parcel and parcel.settle is None:
+                self._accept(parcel, answer)  # the common case: all of its rows were written, by this very statement
+            elif not await self._judge(connection, parcel, answer):
                 parcel.refusals += 1
                 if parcel.refusals < REFUSALS:
                     self._ledger.again(parcel)

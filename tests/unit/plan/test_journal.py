@@ -30,7 +30,7 @@ from flowbook.plan.events import (
     StepStarted,
     WaitBegan,
 )
-from flowbook.plan.journal import OUTCOMES, Entry, Kind, from_entry, to_entry
+from flowbook.plan.journal import OUTCOMES, Entry, Kind, from_entry, read_back, to_entry
 from flowbook.plan.paths import node_of
 from flowbook.plan.records import Failure
 from flowbook.plan.sealed import Absent, Sealed
@@ -134,3 +134,29 @@ def test_a_damaged_row_says_which(kind: Kind) -> None:
 
     with pytest.raises(Undecodable, match="row 7"):
         from_entry(Entry(kind, "a#1", 1, encode({"z": 1}), seq=7, at=datetime.now(UTC)))
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+
+
+@given(st.dictionaries(st.text(), scalars, max_size=3) | plain, st.none() | st.integers(0, 3), st.floats(0, 9))
+def test_what_is_known_without_decoding_is_what_decoding_gives(result: Any, route: int | None, seconds: float) -> None:
+    """A runner that need not decode what it has just encoded folds the same record as whoever resumes the run."""
+    update = result if isinstance(result, dict) else {"a": result}
+    event = StepFinished("a#1", 1, result, update, route, seconds)
+    known = read_back(event)
+    if known is not None:
+        decoded = from_entry(to_entry(event))
+        assert isinstance(decoded, StepFinished)
+        assert known == decoded
+        assert list(known.result) == list(decoded.result)
+        assert [type(v) for v in known.result.values()] == [type(v) for v in decoded.result.values()]
+        assert known.result is known.update is not event.result
+
+
+def test_only_a_flat_update_of_scalars_is_known_without_decoding() -> None:
+    """A list inside could still be changed by the step that returned it."""
+    assert read_back(StepFinished("a#1", 1, r := {"i": 1, "s": "x", "n": None}, r, None)) is not None
+    assert read_back(StepFinished("a#1", 1, r := {"i": [1]}, r, None)) is None
+    assert read_back(StepFinished("a#1", 1, 5, {"a": 5}, None)) is None
+    assert read_back(StepFinished("a#1", 1, None, {}, None, skipped=True)) is None
