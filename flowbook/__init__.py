@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from flowbook.graph.expression import branch as branch
     from flowbook.graph.flow import Graph as Graph
     from flowbook.graph.flow import graph as graph
+    from flowbook.graph.halt import complete as complete
+    from flowbook.graph.halt import halt as halt
     from flowbook.graph.pause import Pause as Pause
     from flowbook.graph.pause import sleep as sleep
     from flowbook.graph.pause import wait as wait
@@ -56,8 +58,10 @@ _PLACES = {
     "Subflow": ("graph.subflow", "Subflow"),
     "branch": ("graph.expression", "branch"),
     "connect": ("connecting", "connect"),
+    "complete": ("graph.halt", "complete"),
     "diff": ("handle", "diff"),
     "graph": ("graph.flow", "graph"),
+    "halt": ("graph.halt", "halt"),
     "resource": ("graph.resource", "resource"),
     "parallel": ("graph.race", "parallel"),
     "race": ("graph.race", "race"),
@@ -85,9 +89,11 @@ __all__ = [
     "Step",
     "Subflow",
     "branch",
+    "complete",
     "connect",
     "diff",
     "graph",
+    "halt",
     "parallel",
     "race",
     "resource",

@@ -18,6 +18,7 @@ from flowbook.clock import WallClock
 from flowbook.codec import encode
 from flowbook.errors import (
     CodeMissing,
+    RecursionLimitReached,
     RunCancelled,
     RunNotFound,
     RunOver,
@@ -38,18 +39,19 @@ from flowbook.ids import new_id
 from flowbook.observe.views import RunView, view_of
 from flowbook.observe.watch import Callback, Reading, Watch
 from flowbook.plan.journal import Entry
+from flowbook.plan.records import Run as Record
 from flowbook.plan.records import Status
-from flowbook.plan.sealed import Sealed
 from flowbook.ports import Ack, Definition, NewRun, RunQuery, RunRow, Settlement, Store
 from flowbook.run.answers import deliver
 from flowbook.run.ending import end_uncarried
 from flowbook.run.engine import Ended, Engine
 from flowbook.run.handout import Token
 from flowbook.run.loading import input_of, load
+from flowbook.run.mail import retry_payload
 from flowbook.run.pauses import check_name, check_payload
 from flowbook.run.starting import input_bytes, same_input
+from flowbook.run.results import result_of, state_of
 from flowbook.run.tools import Tools
-from flowbook.run.values import unsealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,10 +269,13 @@ class App:
         await self.engine.resume(run_id)
         return Run(self, run_id)
 
-    async def retry(self, run_id: UUID, *, by: str = "user") -> Run:
-        """Carry a failed run on from the step that failed it. Raises `UsageError` if it has not failed."""
+    async def retry(self, run_id: UUID, *, by: str = "user", recursion_limit: int | None = None) -> Run:
+        """Carry a failed run on from the step that failed it. Raises `UsageError` if it has not failed.
+
+        ``recursion_limit``: how often a node may be reached from now on; None: as often as before.
+        """
         self._ours(await self.store.run(run_id))
-        row = await self.store.send(run_id, "retry", by, b"")
+        row = await self.store.send(run_id, "retry", by, retry_payload(recursion_limit))
         if row.status.over:
             raise UsageError(f"run {run_id} is {row.status}, and only a failed run is retried")
         if self.engine.knows(row.fingerprint):
@@ -342,9 +347,10 @@ class App:
         return await deliver(self.store, row, token, value, graph, succeeded=succeeded)
 
     async def result(self, run_id: UUID, timeout: float | None = None) -> Any:
-        """Wait for the end and return the state then; the step's own exception if the run failed in this process.
+        """Wait for the end and return the result: what a step halted with, else the declared outputs, else the state.
 
-        Raises `StepFailed`, `RunCancelled`, `RunUnfinished` after ``timeout`` seconds.
+        Raises the step's own exception if the run failed in this process, else `StepFailed`; `RunCancelled`;
+        `RunUnfinished` after ``timeout`` seconds.
         """
         try:
             waiting = self.engine.over(run_id)
@@ -355,7 +361,7 @@ class App:
         status = ended.run.status if ended and ended.run else row.status if row else Status.FAILED
         match status:
             case Status.COMPLETED:
-                return await self._output(run_id, ended)
+                return result_of(*await self._record(run_id, ended), self.options.key)
             case Status.CANCELLED:
                 raise RunCancelled(f"run {run_id} was cancelled")
             case _:
@@ -363,17 +369,14 @@ class App:
 
     async def state(self, run_id: UUID) -> Any:
         """The state of a run as it is now, in the shape that its schema declares."""
-        return await self._output(run_id, None)
+        return state_of(*await self._record(run_id, None), self.options.key)
 
-    async def _output(self, run_id: UUID, ended: Ended | None) -> Any:
+    async def _record(self, run_id: UUID, ended: Ended | None) -> tuple[Graph, Record]:
         if ended and ended.run:
-            graph, record = ended.graph, ended.run
-        else:
-            row = self._ours(await self.store.run(run_id))
-            graph = self._code(row)
-            record = (await load(self.store, graph, row)).run
-        values = {k: unsealed(v, self.options.key) if type(v) is Sealed else v for k, v in record.view.values.items()}
-        return values if graph.schema is None else graph.schema.build(values)
+            return ended.graph, ended.run
+        row = self._ours(await self.store.run(run_id))
+        graph = self._code(row)
+        return graph, (await load(self.store, graph, row)).run
 
     async def _failure(self, run_id: UUID, ended: Ended | None) -> BaseException:
         cause = ended.exception if ended else None
@@ -385,7 +388,8 @@ class App:
         if view.failure.code == RunTimedOut.code:
             return RunTimedOut(view.failure.message)
         text = view.failure.traceback.rstrip() or f"{view.failure.type}: {view.failure.message}"
-        told = StepFailed(f"run {run_id} failed at {view.failed_path or 'its start'}: {view.failure.message}\n{text}")
+        kind = RecursionLimitReached if view.failure.code == RecursionLimitReached.code else StepFailed
+        told = kind(f"run {run_id} failed at {view.failed_path or 'its start'}: {view.failure.message}\n{text}")
         told.__cause__ = cause
         return told
 

@@ -28,6 +28,7 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── PayloadRefused          FB312
     │   ├── RunTimedOut             FB313
     │   ├── ChildFailed             FB314
+    │   ├── RecursionLimitReached   FB318
     │   ├── PointUnknown            FB320
     │   ├── TokenRefused            FB331
     │   ├── AlreadyAnswered         FB332
@@ -235,6 +236,12 @@ class ChildFailed(RunError):
     """A run that this one had started did not end well; its id and what happened there are in the text."""
 
     code = "FB314"
+
+
+class RecursionLimitReached(RunError):
+    """A run came to one node more often than its recursion limit allows; retry it with a higher one."""
+
+    code = "FB318"
 
 
 class PointUnknown(RunError):

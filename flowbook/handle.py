@@ -66,9 +66,9 @@ class Run:
         """Carry it on here if nobody carries it."""
         return await self.app.resume(self.id)
 
-    async def retry(self, *, by: str = "user") -> Run:
-        """Carry it on from the step that failed it."""
-        return await self.app.retry(self.id, by=by)
+    async def retry(self, *, by: str = "user", recursion_limit: int | None = None) -> Run:
+        """Carry it on from the step that failed it (`App.retry`)."""
+        return await self.app.retry(self.id, by=by, recursion_limit=recursion_limit)
 
     async def fork(self, /, at: str, **edits: Any) -> Run:
         """Begin another run at one of its steps, with an edited state: ``await run.fork(at="judge#1", docs=[])``."""

@@ -180,9 +180,9 @@ class SyncRun:
         self._app.portal.call(self._run.resume())
         return self
 
-    def retry(self) -> SyncRun:
-        """Carry it on from the step that failed it."""
-        self._app.portal.call(self._run.retry())
+    def retry(self, *, recursion_limit: int | None = None) -> SyncRun:
+        """Carry it on from the step that failed it (`App.retry`)."""
+        self._app.portal.call(self._run.retry(recursion_limit=recursion_limit))
         return self
 
     def fork(self, /, at: str, **edits: Any) -> SyncRun:

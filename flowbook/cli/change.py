@@ -57,11 +57,16 @@ def retry(
     module: ModuleOption = None,
     from_source: FromSourceOption = False,
     allow_source: AllowSourceOption = False,
+    recursion_limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="How often a node may be reached from now on."),
+    ] = None,
     url: UrlOption = None,
     json: JsonOption = False,
 ) -> None:
     """Carry a failed run on from the step that failed it, in this process."""
-    _carry_on(run, supplied(module, from_source, allow_source), url, json, only_failed=True)
+    supply = supplied(module, from_source, allow_source)
+    _carry_on(run, supply, url, json, only_failed=True, limit=recursion_limit)
 
 
 def cancel(
@@ -190,7 +195,9 @@ def supplied(module: list[str] | None, from_source: bool, allow_source: bool) ->
     return Supply(tuple(module or ()), from_source, allow_source)
 
 
-def _carry_on(text: str, supply: Supply, url: str | None, json: bool, *, only_failed: bool) -> None:
+def _carry_on(
+    text: str, supply: Supply, url: str | None, json: bool, *, only_failed: bool, limit: int | None = None
+) -> None:
     from flowbook.cli import output
     from flowbook.cli.exits import exit_of_status
 
@@ -203,7 +210,7 @@ def _carry_on(text: str, supply: Supply, url: str | None, json: bool, *, only_fa
         row = await find(app, text)
         if not row.status.over or row.status.value == "failed":
             await provide(app, row, supply, home)
-        await (app.retry(row.id) if only_failed else app.resume(row.id))
+        await (app.retry(row.id, recursion_limit=limit) if only_failed else app.resume(row.id))
         return row, await follow(app, row, quiet=json)
 
     before, view = with_app(url, body)

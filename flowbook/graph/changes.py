@@ -91,11 +91,20 @@ def _nodes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
             yield from _waits(name, before[name].get("wait"), after[name].get("wait"))
             yield from _ways(name, before[name], after[name])
     yield from _races(old, new)
+    yield from _limits(old, new)
     if old.get("entry") != new.get("entry") and set(new.get("entry") or ()) <= before.keys():
         yield f"it begins with {_list(new.get('entry') or ())}"
     if old.get("run_timeout") != new.get("run_timeout"):
         was, now = (spoken(s["run_timeout"]) if s.get("run_timeout") else "no limit" for s in (old, new))
         yield f"its run_timeout is {now} instead of {was}"
+
+
+def _limits(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    if old.get("outputs") != new.get("outputs"):
+        yield f"its result is {_list(new['outputs']) or 'nothing' if 'outputs' in new else 'all of the state'}"
+    if old.get("recursion_limit") != new.get("recursion_limit"):
+        was, now = (spec.get("recursion_limit", "the default") for spec in (old, new))
+        yield f"its recursion limit is {now} instead of {was}"
 
 
 def _races(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

@@ -26,6 +26,9 @@ from flowbook.graph.state import StateSchema, schema_of
 from flowbook.graph.step import UNSAID, Backoff, Defaults, Step, attempt_options
 from flowbook.graph.subflow import OWN_NAME, Subflow
 
+RECURSION_LIMIT = 1_000
+"""A cycle that goes round so often will hardly ever end by itself."""
+
 Router = Callable[[Any], Any]
 Place = Step | Pause | Subflow
 """What can be a node."""
@@ -74,6 +77,10 @@ class Graph:
     """(node, way) of each fork whose first branch wins (`race.py`)."""
     run_timeout: float | None = None
     """Seconds that a run may take from its beginning, or from its last retry; None: as long as it likes."""
+    outputs: tuple[str, ...] | None = None
+    """State keys that are the result of a run; None: all of the state is."""
+    recursion_limit: int = RECURSION_LIMIT
+    """How often a run may come to one node."""
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -130,7 +137,8 @@ class Graph:
     def run(self, *, key: str | None = None, **input: Any) -> Any:
         """Start a run, show it where there is something to show it on, and return its result.
 
-        The result is the state at the end. Raises the step's own exception if the run fails.
+        The result is the state at the end, or what of it the flow declares as its outputs, or what a step halted the
+        run with. Raises the step's own exception if the run fails.
         """
         return launch.current().run(self, input, key=key)
 
@@ -156,6 +164,8 @@ def graph(
     retry_on: RetryOn | None = UNSAID,
     no_retry_on: RetryOn | None = UNSAID,
     run_timeout: Duration | None = None,
+    outputs: Sequence[str] | None = None,
+    recursion_limit: int = RECURSION_LIMIT,
 ) -> Graph:
     """A graph from one or several topology expressions: ``fb.graph("etl", load >> [a, b] >> report)``.
 
@@ -163,7 +173,8 @@ def graph(
     not say otherwise. ``run_timeout`` is how long a run may take as a whole: from when it began (time in a queue does
     not count), by the database's clock, whatever crashes meanwhile. Then what is under way is stopped and the run
     fails with FB313; a retry of the run has as long again. ``resources``: those that are not found by their name where
-    the steps were written.
+    the steps were written. ``outputs``: the state keys that are a run's result; left out, all of the state is.
+    ``recursion_limit``: how often a run may come to one node before it fails with FB318; a retry may raise it.
 
     Raises `TopologyError` with every mistake, `StateError` for an unusable state schema.
     """
@@ -174,11 +185,20 @@ def graph(
         raise DeclarationError(
             f"{name!r} cannot be a flow's name: letters, digits and _ only, not starting with a digit"
         )
-    made = _Builder(name, [fragment(t) for t in (topology, *more)]).build(
+    if type(recursion_limit) is not int or recursion_limit < 1:
+        raise DeclarationError(
+            f"recursion_limit={recursion_limit!r}: it counts how often a node may be reached, so 1 or more"
+        )
+    made = _Builder(name, [fragment(t) for t in (topology, *more)], outputs).build(
         schema_of(state), version, freeze or {}, pickled, resources
     )
-    limit = None if run_timeout is None else length(run_timeout)
-    return replace(made, nodes=_with_defaults(made.nodes, defaults), run_timeout=limit)
+    return replace(
+        made,
+        nodes=_with_defaults(made.nodes, defaults),
+        run_timeout=None if run_timeout is None else length(run_timeout),
+        outputs=None if outputs is None else tuple(outputs),
+        recursion_limit=recursion_limit,
+    )
 
 
 def _with_defaults(nodes: Mapping[str, Node], defaults: Defaults) -> Mapping[str, Node]:
@@ -191,8 +211,9 @@ def _with_defaults(nodes: Mapping[str, Node], defaults: Defaults) -> Mapping[str
 class _Builder:
     """Puts the fragments of one graph together and collects what is wrong with them."""
 
-    def __init__(self, name: str, fragments: list[Fragment]) -> None:
+    def __init__(self, name: str, fragments: list[Fragment], outputs: Sequence[str] | None = None) -> None:
         self.name = name
+        self.outputs = outputs
         self.edges = list(dict.fromkeys(e for f in fragments for e in f.edges))
         # A gate with ways of its own that has a name, and stands in two places, is one: it is the very same object.
         self.routings = list({id(r): r for f in fragments for r in f.routings}.values())
@@ -225,6 +246,7 @@ class _Builder:
             self.problems += report.problems
             joins = report.joins
         self._check_keys(schema)
+        self._check_outputs(schema)
         functions = [(s.fn, s.signature.parameters) for s in self.steps.values() if isinstance(s, Step)]
         resources, found = collected(functions, given)
         self.problems += found
@@ -271,6 +293,15 @@ class _Builder:
             into = step.into if isinstance(step, Subflow) else None
             if into not in (None, OWN_NAME) and schema is not None and into not in schema.annotations:
                 self.problems.append(f"{step.name} puts its result into {into!r}, which the state does not declare")
+
+    def _check_outputs(self, schema: StateSchema | None) -> None:
+        given: Any = self.outputs
+        if isinstance(given, str) or not all(isinstance(key, str) for key in given or ()):
+            self.problems.append(f"outputs={given!r}: it is a list of state keys, as in outputs=['report']")
+            return
+        unknown = [key for key in given or () if schema is not None and key not in schema.annotations]
+        if unknown:
+            self.problems.append(f"outputs names {', '.join(map(repr, unknown))}, which the state does not declare")
 
     def _routing_of(self, step: Step | Pause | Subflow) -> Routing | None:
         mine = [r for r in self.routings if isinstance(r.source, Place) and r.source.name == step.name]

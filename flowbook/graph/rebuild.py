@@ -32,7 +32,7 @@ from flowbook.errors import FlowbookError, NotPortable, SignatureRefused
 from flowbook.graph.canonical import canonical_json, policy_from
 from flowbook.graph.carried import unpacked
 from flowbook.graph.changes import changes
-from flowbook.graph.flow import Graph, Node
+from flowbook.graph.flow import RECURSION_LIMIT, Graph, Node
 from flowbook.graph.free import FACTORY, module_for
 from flowbook.graph.locate import ORIGINS, Definition, Origin, methods, parse
 from flowbook.graph.pause import Pause, Signal
@@ -167,6 +167,8 @@ class _Workshop:
         return Graph(
             spec["name"], nodes, tuple(spec["entry"]), joins, schema, spec["version"], freeze,
             resources=resources, races=races, run_timeout=None if limit is None else float(limit),
+            outputs=tuple(spec["outputs"]) if "outputs" in spec else None,
+            recursion_limit=int(spec.get("recursion_limit", RECURSION_LIMIT)),
         )  # fmt: skip
 
     def discard(self) -> None:

@@ -40,7 +40,7 @@ from flowbook.graph.canonical import bytecode, digest, policy_json, storable, tr
 from flowbook.graph.carried import packed
 from flowbook.graph.changes import changes  # part of what this module offers, in a file of its own
 from flowbook.graph.decorated import decorators_of, definition_of
-from flowbook.graph.flow import Graph
+from flowbook.graph.flow import RECURSION_LIMIT, Graph
 from flowbook.graph.free import importable, imports, installed, is_plain, names_of, reference
 from flowbook.graph.locate import FUTURE, Definition, Nowhere, inner_codes, methods, namespace_of, place_of, shown_file
 from flowbook.graph.pause import Pause
@@ -157,7 +157,12 @@ class _Collector:
 
     def _limits(self) -> dict[str, Any]:
         """Options of the flow as a whole. Those that are not set are left out, so that new ones change nothing."""
-        return {} if self.graph.run_timeout is None else {"run_timeout": self.graph.run_timeout}
+        it = self.graph
+        return {
+            **({} if it.run_timeout is None else {"run_timeout": it.run_timeout}),
+            **({} if it.outputs is None else {"outputs": list(it.outputs)}),
+            **({} if it.recursion_limit == RECURSION_LIMIT else {"recursion_limit": it.recursion_limit}),
+        }
 
     def _pause(self, pause: Pause) -> dict[str, Any]:
         return {

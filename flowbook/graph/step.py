@@ -259,10 +259,24 @@ def attempt_options(
 
 
 @overload
-def step(fn: Callable[..., Any], /) -> Step: ...
+def step(
+    fn: Callable[..., Any],
+    /,
+    *,
+    when: Callable[[Any], Any] | None = None,
+    name: str | None = None,
+    retries: int = ...,
+    backoff: Backoff | Sequence[float] | None = ...,
+    timeout: Duration | None = ...,
+    retry_on: RetryOn | None = ...,
+    no_retry_on: RetryOn | None = ...,
+    store: Store = "codec",
+    executor: Literal["default", "process"] = "default",
+) -> Step: ...
 @overload
 def step(
     *,
+    when: Callable[[Any], Any] | None = None,
     name: str | None = None,
     retries: int = ...,
     backoff: Backoff | Sequence[float] | None = ...,
@@ -278,6 +292,7 @@ def step(
     fn: Callable[..., Any] | None = None,
     /,
     *,
+    when: Callable[[Any], Any] | None = None,
     name: str | None = None,
     retries: int = UNSAID,
     backoff: Backoff | Sequence[float] | None = UNSAID,
@@ -292,8 +307,11 @@ def step(
     ``retries`` counts further attempts after the first (default 0); ``backoff`` is a `Backoff` or a list of seconds;
     ``timeout`` is per attempt. ``retry_on`` and ``no_retry_on`` say which exceptions are worth another attempt
     (default: all): classes, their names as texts, or for ``retry_on`` a function of the exception; where both fit,
-    ``no_retry_on`` counts. What is not given is the flow's default (`flowbook.graph`). Raises `DeclarationError` for
-    options that cannot work.
+    ``no_retry_on`` counts. What is not given is the flow's default (`flowbook.graph`). ``when`` is a condition on the
+    state; where it does not hold the step is skipped, as with `when`.
+
+    ``step(b, when=...)`` gives the step ``b``, or a plain function, these options in its place in a topology or list.
+    Raises `DeclarationError` for options that cannot work.
     """
     given = attempt_options(
         retries=retries, backoff=backoff, timeout=timeout, retry_on=retry_on, no_retry_on=no_retry_on
@@ -303,6 +321,9 @@ def step(
     if executor not in ("default", "process"):
         raise DeclarationError(f'executor={executor!r}: it is "default" or "process"')
     policy = Policy(**given.policy, store=store, executor=executor)
+
+    if isinstance(fn, Step):
+        return _with_options(fn, name, given, policy, when)
 
     def wrap(function: Callable[..., Any]) -> Step:
         if isinstance(function, Step):
@@ -316,9 +337,27 @@ def step(
         if executor == "process" and inspect.iscoroutinefunction(function):
             raise DeclarationError(f'step {function.__name__!r}: executor="process" takes a plain def, not async def')
         called = name or str(getattr(function, "__name__", ""))
-        return Step(function, called, policy, retry_if=given.retry_if, said=frozenset(given.policy))
+        made = Step(function, called, policy, retry_if=given.retry_if, said=frozenset(given.policy))
+        return made if when is None else _conditional(when, made)
 
     return wrap if fn is None else wrap(fn)
+
+
+def _with_options(
+    it: Step, name: str | None, given: Defaults, policy: Policy, condition: Callable[[Any], Any] | None
+) -> Step:
+    """A step with those of these options that were given."""
+    changes = dict(given.policy)
+    changes |= {k: getattr(policy, k) for k in ("store", "executor") if getattr(policy, k) != getattr(Policy(), k)}
+    if not changes and name is None and condition is None and given.retry_if is None:
+        raise DeclarationError(f"{it.name!r} is a step already: @step stands on it twice")
+    made = it.with_policy(**changes).like(name=name or it.name, retry_if=given.retry_if or it.retry_if)
+    return made if condition is None else _conditional(condition, made)
+
+
+def _conditional(condition: Callable[[Any], Any], it: Step) -> Step:
+    """`when`, for those in whose scope that name means an option."""
+    return when(condition, it)
 
 
 def _backoff(backoff: Backoff | Sequence[float] | None) -> Backoff:

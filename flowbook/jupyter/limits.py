@@ -1,7 +1,7 @@
 """Limits: what the first line of a flow cell says about attempts and time.
 
-Owns: the options ``--retries``, ``--backoff``, ``--timeout``, ``--retry-on``, ``--no-retry-on`` and ``--run-timeout``
-of ``%%flow``, and what they are as arguments of `flowbook.graph`. Refuses: judging them, which `graph` does.
+Owns: the options of ``%%flow`` from ``--retries`` to ``--recursion-limit``, and what they are as arguments of
+`flowbook.graph`. Refuses: judging them, which `graph` does.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from flowbook.graph.durations import seconds
 from flowbook.graph.step import Backoff
 from flowbook.jupyter.mistakes import usage
+from flowbook.jupyter.parse import count
 
 LIMITS = {
     "--retries N": "further attempts of each step that does not say otherwise; so with the four options below",
@@ -20,6 +21,8 @@ LIMITS = {
     "--retry-on A,B": "names of exceptions that are worth another attempt",
     "--no-retry-on A,B": "names of exceptions that are not",
     "--run-timeout 2h": "how long a run may take as a whole",
+    "--outputs A,B": "the state keys that are a run's result; left out, all of the state is",
+    "--recursion-limit N": "how often a run may come to one node before it fails (1,000)",
 }
 
 _KINDS = {"fixed": Backoff.fixed, "linear": Backoff.linear, "exponential": Backoff.exponential}
@@ -37,7 +40,9 @@ def limits(options: Mapping[str, str]) -> dict[str, Any]:
     for name in ("timeout", "run-timeout"):
         if name in options:
             found[name.replace("-", "_")] = _number(options[name])
-    for name in ("retry-on", "no-retry-on"):
+    if "recursion-limit" in options:
+        found["recursion_limit"] = count(options["recursion-limit"], "--recursion-limit")
+    for name in ("retry-on", "no-retry-on", "outputs"):
         if name in options:
             found[name.replace("-", "_")] = tuple(filter(None, (w.strip() for w in options[name].split(","))))
     return found

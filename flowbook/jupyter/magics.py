@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flowbook.errors import FlowbookError
 from flowbook.ids import short
 from flowbook.jupyter.mistakes import brief, usage, without_our_frames
-from flowbook.jupyter.parse import Command, Parsed, bound, known, parse, unquoted_value
+from flowbook.jupyter.parse import Command, Parsed, bound, count, known, parse, unquoted_value
 from flowbook.plan.records import Status
 from flowbook.show.diff import diff_html, diff_plain
 from flowbook.show.html import flow_html, runs_html
@@ -40,7 +40,8 @@ TABLE = {
         Command("show", f"Show a run. {_RUN}", "%flow show last", "RUN"),
         Command("graph", "Show a flow's topology.", "%flow graph research", "FLOW"),
         Command("resume", f"Carry on a run that nobody carries. {_RUN}", "%flow resume 3f2a1b9c", "RUN", _WAIT),
-        Command("retry", f"Carry on a failed run from the step that failed. {_RUN}", "%flow retry last", "RUN", _WAIT),
+        Command("retry", f"Carry on a failed run from the step that failed. {_RUN}", "%flow retry last", "RUN",
+                {**_WAIT, "--recursion-limit N": "how often a node may be reached from now on"}),
         Command(
             "signal", f"Send a run a signal, now or before it waits for one. {_RUN}",
             '%flow signal last approved by=ana', "RUN NAME [KEY=VALUE ...]",
@@ -125,7 +126,9 @@ class Magics:
 
     def _retry(self, it: Parsed) -> SyncRun:
         __tracebackhide__ = True
-        return self._shown(self._session.run(_one(it, "retry", "a run")).retry(), it)
+        text = it.options.get("recursion-limit")
+        limit = None if text is None else count(text, "--recursion-limit")
+        return self._shown(self._session.run(_one(it, "retry", "a run")).retry(recursion_limit=limit), it)
 
     def _signal(self, it: Parsed) -> None:
         if len(it.words) != 2:

@@ -137,6 +137,13 @@ def unquoted_value(value: Any) -> Any:
         return value
 
 
+def count(text: str, option: str) -> int:
+    """The value of an option that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise usage(f"{option} {text!r}: it takes a number, 1 or more")
+    return int(text)
+
+
 def unquoted(word: str) -> str:
     """A word without the quotes around it."""
     return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word

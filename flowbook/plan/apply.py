@@ -33,6 +33,7 @@ from flowbook.plan.events import (
     WaitBegan,
     WaitFinished,
 )
+from flowbook.plan.halting import halted
 from flowbook.plan.paths import node_of
 from flowbook.plan.racing import without_losers
 from flowbook.plan.records import ROOT, Child, Delta, HandedOut, Phase, Run, Status, Token, Trouble, View, Waiting
@@ -65,6 +66,8 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
             return replace(run, seq=seq, started={**run.started, path: attempt})
         case StepFinished(path, _, result, update, route):
             token = _standing_at(run, path)
+            if event.halts:
+                return halted(run, token, event, seq)
             movement = Movement(graph, run.tokens, run.scopes, run.counts)
             movement.finish(token, None if event.skipped else Delta(token.at, result, update), route)
             # Written out: `dataclasses.replace` costs five times as much, and this is done once per step.
@@ -74,6 +77,7 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
                 heard=run.heard, floor=run.floor, since=run.since, children=run.children,
                 mail=run.mail, cancelled_by=run.cancelled_by,
                 started=_without(run.started, path), failure=run.failure, failed_path=run.failed_path,
+                limit=run.limit,
             )  # fmt: skip
             return without_losers(moved) if movement.won else moved
         case AttemptFailed(path, _, failure, lost, final, retry_at):
@@ -119,16 +123,8 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
             return without_losers(moved) if movement.won else moved
         case CancelRequested(by, mail):
             return replace(run, seq=seq, cancelled_by=by, mail=mail)
-        case RunRetried(_, mail, at):
-            troubles = {p: t for p, t in run.troubles.items() if not t.final}
-            # A pause whose time was up begins anew, or it would fail again at once.
-            waits = {p: w for p, w in run.waits.items() if p not in run.troubles}
-            failed = run.troubles.keys() - troubles.keys()
-            children = {p: replace(c, again=c.again or p in failed) for p, c in run.children.items()}
-            return replace(
-                run, seq=seq, status=status, troubles=troubles, waits=waits, children=children, failure=None,
-                failed_path=None, mail=mail, since=at or run.since,
-            )  # fmt: skip
+        case RunRetried():
+            return _retried(replace(run, seq=seq, status=status), event)
         case RunForked(path, edits):
             return replace(_forked(run, _standing_at(run, path), edits), seq=seq)
         case RunCompleted():
@@ -167,6 +163,18 @@ def _forked(run: Run, token: Token, edits: Mapping[str, Any]) -> Run:
         token = replace(token, view=view, deltas=deltas)
     tokens = {**run.tokens, token.id: token}
     return Run(run.id, run.flow, run.status, run.seq, tokens, run.scopes, run.counts, since=run.since)
+
+
+def _retried(run: Run, event: RunRetried) -> Run:
+    troubles = {p: t for p, t in run.troubles.items() if not t.final}
+    # A pause whose time was up begins anew, or it would fail again at once.
+    waits = {p: w for p, w in run.waits.items() if p not in run.troubles}
+    failed = run.troubles.keys() - troubles.keys()
+    children = {p: replace(c, again=c.again or p in failed) for p, c in run.children.items()}
+    return replace(
+        run, troubles=troubles, waits=waits, children=children, failure=None, failed_path=None, mail=event.mail,
+        since=event.at or run.since, limit=event.limit or run.limit,
+    )  # fmt: skip
 
 
 def _standing_at(run: Run, path: str) -> Token:

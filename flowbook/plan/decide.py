@@ -27,6 +27,7 @@ from flowbook.plan.commands import (
     WaitForSignal,
     WaitUntil,
 )
+from flowbook.plan.halting import too_often
 from flowbook.plan.racing import out_of_race
 from flowbook.plan.records import ROOT, Failure, Letter, Phase, Run, Status, Token, Trouble
 from flowbook.plan.timing import time_limit, timed_out
@@ -61,12 +62,15 @@ def decide(graph: Graph, run: Run, now: datetime, letters: Sequence[Letter] = ()
             return (FailRun(finals[0], run.troubles[finals[0]].failure or _UNKNOWN, limit),)
     if limit is not None and limit <= now:
         return (FailRun("", timed_out(graph), limit),)
+    turns = run.limit or graph.recursion_limit
     commands: list[Command] = []
     earliest = limit
     left = untaken(letters, run.heard) if letters else []
     for token in run.tokens.values():
         if token.phase is not Phase.READY or token.id in lost:
             continue
+        if run.counts.get(token.at, 0) > turns and (beyond := too_often(token, turns)) is not None:
+            return (FailRun(token.path, beyond, limit),)
         wanted = _waits(graph, run, token, left, now)
         if wanted is not None:
             commands.append(wanted)

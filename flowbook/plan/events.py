@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from flowbook.plan.records import Failure
@@ -42,6 +42,8 @@ class StepFinished:
     """How long the attempt's body ran, kept to the millisecond."""
     skipped: bool = False
     """True: its condition did not hold, so nothing ran and nothing is changed."""
+    halts: Literal["", "result", "state"] = ""
+    """Not empty: the step has ended the run, with its result or with the state as the run's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,8 @@ class RunRetried:
     mail: int = 0
     at: datetime | None = None
     """When it went on (the database's clock): from here on its ``run_timeout`` counts anew."""
+    limit: int | None = None
+    """How often a node may be reached from now on; None: as before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 from uuid import UUID
 
 from flowbook.codec import decode, encode
@@ -68,9 +68,9 @@ KEPT = OUTCOMES | {Kind.FORKED}
 """Kinds of rows that a fork reads from the journals of those before it: results, and what was edited on the way."""
 
 
-_UPDATE, _VALUE, _NOWHERE, _SKIPPED, _PAUSE, _CHILD = range(6)
+_UPDATE, _VALUE, _NOWHERE, _SKIPPED, _PAUSE, _CHILD, _HALT, _STOP = range(8)
 """Where a result goes: into the state key by key, under the step's name, or nowhere; there is none; or it is a pause's
-or a child's, whose row says by itself where."""
+or a child's, whose row says by itself where; or it is the run's, or ends the run without one."""
 
 
 @quick
@@ -117,8 +117,8 @@ def to_entry(event: Event) -> Entry:  # noqa: C901  one case per event
             return Entry(Kind.FINISHED, path, 1, encode([_CHILD, result, route, key, child, merged]))
         case CancelRequested(by, mail):
             return Entry(Kind.CANCEL_REQUESTED, "", 0, encode({"by": by, "m": mail}))
-        case RunRetried(by, mail, at):
-            return Entry(Kind.RETRIED, "", 0, encode({"by": by, "m": mail, "t": at}))
+        case RunRetried(by, mail, at, limit):
+            return Entry(Kind.RETRIED, "", 0, encode({"by": by, "m": mail, "t": at} | ({"l": limit} if limit else {})))
         case RunForked(path, edits, parent, changes):
             body = {"s": dict(edits), "p": str(parent), "c": list(changes)}
             return Entry(Kind.FORKED, path, 0, encode(body, at="edits"))
@@ -156,7 +156,7 @@ def from_entry(entry: Entry) -> Event:  # noqa: C901  one case per kind
             case Kind.CANCEL_REQUESTED:
                 return CancelRequested(body["by"], body["m"])
             case Kind.RETRIED:
-                return RunRetried(body["by"], body["m"], body.get("t"))
+                return RunRetried(body["by"], body["m"], body.get("t"), body.get("l"))
             case Kind.FORKED:
                 return RunForked(entry.path, body["s"], UUID(body["p"]), tuple(body["c"]))
             case Kind.COMPLETED:
@@ -192,6 +192,8 @@ def _finished_body(event: StepFinished) -> list[Any]:
     """
     if event.skipped:
         return [_SKIPPED, None, event.route]
+    if event.halts:
+        return [_HALT if event.halts == "result" else _STOP, event.result, None, round(event.seconds * 1000)]
     shape = _UPDATE if event.update is event.result else _VALUE if event.update else _NOWHERE
     milliseconds = round(event.seconds * 1000)
     if milliseconds:
@@ -214,6 +216,10 @@ def _finished(entry: Entry, body: list[Any]) -> StepFinished | WaitFinished | Ch
             update = {node_of(entry.path): result}
         case 2 | 3:
             update = {}
+        case 6 | 7:
+            halts: Literal["result", "state"] = "result" if shape == _HALT else "state"
+            seconds = (milliseconds or 0) / 1000
+            return StepFinished(entry.path, entry.attempt, result, {}, None, seconds, halts=halts)
         case _:
             raise Undecodable(f"journal row {entry.seq} is of shape {shape!r}, which this version does not know")
     return StepFinished(entry.path, entry.attempt, result, update, route, (milliseconds or 0) / 1000, shape == _SKIPPED)

@@ -179,6 +179,19 @@ class HandedOut:
     """When its time is up, by the database's clock; None: never."""
 
 
+@quick
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """How a step has ended its run (`flowbook.graph.halt`)."""
+
+    path: str
+    """Where."""
+    result: Any
+    """The run's result."""
+    given: bool
+    """False: it gave none, the result is the state."""
+
+
 @dataclass(frozen=True, slots=True)
 class Child:
     """A run that was started at a path, or attached to by its key."""
@@ -230,6 +243,10 @@ class Run:
     """Why the run failed."""
     failed_path: str | None = None
     """Path of the step that failed the run."""
+    halted: Halted | None = None
+    """How a step has ended the run; None: it ends when no token lives."""
+    limit: int | None = None
+    """How often a node may be reached, as a retry has set it; None: as the flow says."""
 
     @property
     def view(self) -> View:

@@ -17,6 +17,7 @@ from flowbook.plan.records import (
     Child,
     Delta,
     Failure,
+    Halted,
     HandedOut,
     Phase,
     Run,
@@ -78,6 +79,8 @@ def dump(run: Run) -> bytes:
             "cancelled_by": run.cancelled_by,
             "failure": _text(run.failure),
             "failed_path": run.failed_path,
+            "limit": run.limit,
+            **({} if run.halted is None else {"halted": [run.halted.path, run.halted.result, run.halted.given]}),
         }
     )
 
@@ -106,6 +109,8 @@ def load(run: Run, payload: bytes) -> Run:
             cancelled_by=body["cancelled_by"],
             failure=_failure(body["failure"]),
             failed_path=body["failed_path"],
+            limit=body["limit"],
+            halted=Halted(*body["halted"]) if "halted" in body else None,
         )
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise Undecodable(f"a snapshot of run {run.id} is damaged: {error!r}") from error

@@ -18,6 +18,7 @@ from typing import Any, Self
 from flowbook.errors import BindingError, StepFailed, StepTimeout
 from flowbook.graph.binding import StateView, bind, call, left_open, slots
 from flowbook.graph.flow import Graph, Node
+from flowbook.graph.halt import Halt
 from flowbook.graph.resource import found_for
 from flowbook.graph.results import interpret
 from flowbook.graph.state import merge
@@ -95,6 +96,8 @@ async def attempt(bench: Bench, command: StartStep, view: View) -> Outcome:
         if type(returned) is StepHandedOut:
             return Outcome(command, to_entry(returned))
         spent = time.perf_counter() - began
+        if type(returned) is Halt:
+            return Outcome(command, to_entry(_halted(bench, step, command, returned, spent)))
         result, update = interpret(step, bench.graph.schema, returned)
         result, update = carried(step, command.path, result, update, bench.key, bench.kept)
         route = None if node.router is None else await way_on(bench, node, view, update)
@@ -104,6 +107,16 @@ async def attempt(bench: Bench, command: StartStep, view: View) -> Outcome:
         raise
     except BaseException as error:
         return Outcome(command, error=explained(error, step.name))
+
+
+def _halted(bench: Bench, step: Step, command: StartStep, end: Halt, spent: float) -> StepFinished:
+    """The outcome of a step that ends the run. What only this process could make again is no result for others."""
+    if not end.given:
+        return StepFinished(command.path, command.attempt, None, {}, None, spent, halts="state")
+    if step.policy.store == "recompute":
+        raise BindingError(f'step {step.name!r} has store="recompute" and halts with a result, which nobody could read')
+    result, _ = carried(step, command.path, end.value, {}, bench.key, bench.kept)
+    return StepFinished(command.path, command.attempt, result, {}, None, spent, halts="result")
 
 
 async def body(bench: Bench, step: Step, command: StartStep, view: View) -> Any:

@@ -7,9 +7,30 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from flowbook.codec import decode, encode
+from flowbook.errors import Undecodable, UsageError
 from flowbook.plan.events import CancelRequested, Event, RunRetried
 from flowbook.plan.records import Status
 from flowbook.ports import Mail
+
+
+def retry_payload(limit: int | None) -> bytes:
+    """What a request for a retry carries. Raises `UsageError` for a limit that is none."""
+    if limit is None:
+        return b""
+    if type(limit) is not int or limit < 1:
+        raise UsageError(f"recursion_limit={limit!r}: it counts how often a node may be reached, so 1 or more")
+    return encode({"limit": limit})
+
+
+def limit_of(payload: bytes) -> int | None:
+    """The recursion limit that a request for a retry carries; None: it has none that can be read."""
+    try:
+        body = decode(payload) if payload else {}
+    except Undecodable:
+        return None
+    limit = body.get("limit") if isinstance(body, dict) else None
+    return limit if type(limit) is int else None
 
 
 def requested(mail: Mail, status: Status, now: datetime) -> Event | None:
@@ -18,6 +39,6 @@ def requested(mail: Mail, status: Status, now: datetime) -> Event | None:
         case "cancel":
             return CancelRequested(mail.name, mail.id) if status is Status.RUNNING else None
         case "retry":
-            return RunRetried(mail.name, mail.id, now) if status is Status.FAILED else None
+            return RunRetried(mail.name, mail.id, now, limit_of(mail.payload)) if status is Status.FAILED else None
         case _:
             return None

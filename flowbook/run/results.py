@@ -1,0 +1,37 @@
+"""Results: what a run has come to, for whoever asks for it.
+
+Owns: the result of a run that has ended, and its state at any time, in the shape that the schema declares. Refuses:
+loading a run, and waiting for its end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowbook.graph.flow import Graph
+from flowbook.plan.records import Run
+from flowbook.plan.sealed import Sealed
+from flowbook.run.values import unsealed
+
+
+def result_of(graph: Graph, run: Run, key: bytes | None) -> Any:
+    """What a step that halted the run gave; else the declared outputs, as a dict; else the state.
+
+    An output that the run never came to is left out. ``key`` verifies pickles; raises `SignatureRefused`.
+    """
+    if run.halted is not None and run.halted.given:
+        return _opened(run.halted.result, key)
+    if graph.outputs is None:
+        return state_of(graph, run, key)
+    values = run.view.values
+    return {name: _opened(values[name], key) for name in graph.outputs if name in values}
+
+
+def state_of(graph: Graph, run: Run, key: bytes | None) -> Any:
+    """The state as the root token sees it: a dict, or an instance of the class that the flow declares."""
+    values = {name: _opened(value, key) for name, value in run.view.values.items()}
+    return values if graph.schema is None else graph.schema.build(values)
+
+
+def _opened(value: Any, key: bytes | None) -> Any:
+    return unsealed(value, key) if type(value) is Sealed else value
