@@ -97,17 +97,8 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
         case SignalRefused(path, name, mail):
             _standing_at(run, path)
             return replace(run, seq=seq, heard={**run.heard, name: mail})
-        case WaitFinished(path, result):
-            token = _standing_at(run, path)
-            movement = Movement(graph, run.tokens, run.scopes, run.counts)
-            movement.finish(token, Delta(token.at, result, event.update), event.route)
-            moved = replace(
-                run, seq=seq, tokens=movement.tokens, scopes=movement.scopes, counts=movement.counts,
-                waits=_without(run.waits, path), troubles=_without(run.troubles, path),
-                heard=run.heard if event.signal is None else {**run.heard, event.signal: event.mail},
-                floor=max(run.floor, event.floor),
-            )  # fmt: skip
-            return without_losers(moved) if movement.won else moved
+        case WaitFinished():
+            return _woken(graph, run, event, seq)
         case StepDropped():
             return replace(run, seq=seq)
         case ChildStarted(path, child, _, number):
@@ -163,6 +154,19 @@ def _forked(run: Run, token: Token, edits: Mapping[str, Any]) -> Run:
         token = replace(token, view=view, deltas=deltas)
     tokens = {**run.tokens, token.id: token}
     return Run(run.id, run.flow, run.status, run.seq, tokens, run.scopes, run.counts, since=run.since)
+
+
+def _woken(graph: Graph, run: Run, event: WaitFinished, seq: int) -> Run:
+    path, token = event.path, _standing_at(run, event.path)
+    movement = Movement(graph, run.tokens, run.scopes, run.counts)
+    movement.finish(token, Delta(token.at, event.result, event.update), event.route)
+    moved = replace(
+        run, seq=seq, tokens=movement.tokens, scopes=movement.scopes, counts=movement.counts,
+        waits=_without(run.waits, path), troubles=_without(run.troubles, path),
+        heard=run.heard if event.signal is None else {**run.heard, event.signal: event.mail},
+        floor=max(run.floor, event.floor),
+    )  # fmt: skip
+    return without_losers(moved) if movement.won else moved
 
 
 def _retried(run: Run, event: RunRetried) -> Run:
