@@ -49,8 +49,8 @@ from flowbook.run.handout import Token
 from flowbook.run.loading import input_of, load
 from flowbook.run.mail import retry_payload
 from flowbook.run.pauses import check_name, check_payload
-from flowbook.run.starting import input_bytes, same_input
 from flowbook.run.results import result_of, state_of
+from flowbook.run.starting import input_bytes, same_input
 from flowbook.run.tools import Tools
 
 

@@ -29,12 +29,16 @@ def received(pause: Pause, signal: str, schema: StateSchema | None, payload: Any
     return schema.validate(f"signal {signal!r}", {key: payload})[key], key
 
 
-def brought(sub: Subflow, schema: StateSchema | None, result: dict[str, Any]) -> tuple[Any, str | None]:
+def brought(sub: Subflow, schema: StateSchema | None, result: Any) -> tuple[Any, str | None]:
     """(result, state key) of what a child has ended with; None: it is merged, or a schema keeps it out of the state.
 
     Raises `StateError` if it does not fit the schema.
     """
     key, who = sub.target, f"subflow {sub.name!r}"
+    if key is None and not isinstance(result, dict):
+        raise StateError(
+            f"{who} ended with {type(result).__name__}, which is no update of the state: name its key by into="
+        )
     if schema is None:
         return result, key
     if key is None:

@@ -20,8 +20,8 @@ For other users of children (a body that calls ``ctx.spawn``, an item of a map) 
   - ``event = await children.begin(path, graph, input, key=..., queue=..., number=1)`` has the run started, and answers
     with the `ChildStarted` to be appended. Any path will do; apply() asks for no token there.
   - ``end = await children.end(path, child)`` is None while it lives, and asks the store only when there may be news;
-    wake up by `Runner.nudge`, which every delivery comes with, and ask again. ``end.result`` is a dict of its state;
-    ``end.error`` says why there is none.
+    wake up by `Runner.nudge`, which every delivery comes with, and ask again. ``end.result`` is a dict of its state or
+    outputs, or what a step halted it with; ``end.error`` says why there is none.
   - ``await children.again(path, child, graph, input)`` retries what ended badly, where `Child.again` says so.
   - ``await children.cancel(run, path, by)`` stops the one at a path (of a branch that has lost a race); the end of a
     cancelled run stops all of them (`ending.cancel_children`).
@@ -50,6 +50,7 @@ from flowbook.ports import FOLLOW, Mail, NewRun, RunRow, ended_child
 from flowbook.run.attempts import Bench, Outcome, shown, way_on
 from flowbook.run.ending import cancel_child
 from flowbook.run.loading import load
+from flowbook.run.results import kept_result
 from flowbook.run.starting import input_bytes, same_input
 from flowbook.run.tools import Tools
 
@@ -73,8 +74,8 @@ class ChildEnd:
     """What has become of a child."""
 
     row: RunRow
-    result: dict[str, Any] | None = None
-    """Its state; None: see ``error``."""
+    result: Any = None
+    """What it has come to (`results.kept_result`), where there is no ``error``."""
     error: ChildFailed | CodeMissing | None = None
 
 
@@ -197,15 +198,14 @@ class Children:
 
     async def _completed(self, who: str, row: RunRow) -> ChildEnd:
         record, graph = self._tools.ended(row.id), self._tools.graph(row.fingerprint)
+        if graph is None:
+            told = f"{who} has ended, and its code (version {row.version}), which its state is folded by, is not here"
+            return ChildEnd(row, error=CodeMissing(told))
         if record is None or record.status is not Status.COMPLETED:
-            if graph is None:
-                told = (
-                    f"{who} has ended, and its code (version {row.version}), which its state is folded by, is not here"
-                )
-                return ChildEnd(row, error=CodeMissing(told))
             record = (await load(self._tools.store, graph, row)).run
-        values = dict(record.view.values)
-        if lost := sorted(k for k, v in values.items() if type(v) is Absent):
+        values = kept_result(graph, record)
+        whole = values if isinstance(values, dict) else {}
+        if lost := sorted(k for k, v in whole.items() if type(v) is Absent):
             told = f'{who} ended with {", ".join(lost)}, which store="recompute" keeps in no journal'
             return ChildEnd(row, error=ChildFailed(told))
         return ChildEnd(row, values)
@@ -234,9 +234,7 @@ class Children:
         except Exception as error:
             return Outcome(_as_step(command), error=error)
 
-    async def _outcome(
-        self, command: RunChild, sub: Subflow, view: View, child: UUID, ended: dict[str, Any]
-    ) -> Outcome:
+    async def _outcome(self, command: RunChild, sub: Subflow, view: View, child: UUID, ended: Any) -> Outcome:
         schema, node = self._bench.graph.schema, self._bench.graph.nodes[command.node]
         result, key = brought(sub, schema, ended)
         event = ChildFinished(command.path, child, result, key, None, merged=sub.target is None)

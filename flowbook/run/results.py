@@ -23,8 +23,16 @@ def result_of(graph: Graph, run: Run, key: bytes | None) -> Any:
         return _opened(run.halted.result, key)
     if graph.outputs is None:
         return state_of(graph, run, key)
+    return {name: _opened(value, key) for name, value in kept_result(graph, run).items()}
+
+
+def kept_result(graph: Graph, run: Run) -> Any:
+    """The same as the journal keeps it: placeholders are not opened, and a state is a dict."""
+    if run.halted is not None and run.halted.given:
+        return run.halted.result
     values = run.view.values
-    return {name: _opened(values[name], key) for name in graph.outputs if name in values}
+    names = values if graph.outputs is None else [name for name in graph.outputs if name in values]
+    return {name: values[name] for name in names}
 
 
 def state_of(graph: Graph, run: Run, key: bytes | None) -> Any:

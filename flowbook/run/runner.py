@@ -171,7 +171,7 @@ class Runner:
         # Only retries and pauses have to do with time; asking the clock at each step would cost more than deciding.
         timed = self._run.troubles or self._run.waits or self._run.handed or self.graph.run_timeout is not None
         now = self.tools.clock.now() if timed else _NO_TIME
-        if self._run.children and self.graph.races:
+        if self._run.children and (self.graph.races or self._run.halted):
             await self._children.stop_losers(self._run)
         commands = decide(self.graph, self._run, now, self._pauses.letters)
         until: datetime | None = None

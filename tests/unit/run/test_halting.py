@@ -8,12 +8,13 @@ from typing import Any, TypedDict
 import pytest
 
 import flowbook as fb
-from flowbook.errors import FlowbookError, RecursionLimitReached, TopologyError, UsageError
+from flowbook.errors import FlowbookError, RecursionLimitReached, RunCancelled, TopologyError, UsageError
 from flowbook.graph.expression import END_NODE as END
 from flowbook.graph.expression import branch
 from flowbook.graph.flow import RECURSION_LIMIT, Graph, graph
 from flowbook.graph.pause import wait
 from flowbook.graph.step import step, value
+from flowbook.graph.subflow import subflow
 from flowbook.observe.views import State
 from flowbook.plan.records import Status
 from tests.unit.run.apps import Apps, scenario, step_of, until
@@ -164,6 +165,47 @@ def test_an_output_that_the_state_does_not_declare_is_a_mistake() -> None:
     )
     with pytest.raises(TopologyError, match="it is a list of state keys"):
         graph("f", report, outputs="report")
+
+
+@scenario
+async def test_a_child_ends_with_its_outputs_or_with_what_it_was_halted_with(apps: Apps) -> None:
+    """Its parent gets what whoever asks the child for its result gets."""
+    app = await apps.open()
+
+    @step
+    def work() -> dict[str, Any]:
+        return {"report": "r", "scratch": 1}
+
+    @step
+    def stop() -> Any:
+        return fb.halt(7)
+
+    brief, early = graph("brief", work, outputs=["report"]), graph("early", stop)
+    run = await app.start(graph("f", subflow(brief, into=None) >> subflow(early) >> logs("end")))
+    assert await run.result(5) == {"report": "r", "early": 7, "log": ["end"]}
+    merged = await app.start(graph("g", subflow(early, into=None)))
+    with pytest.raises(FlowbookError, match="no update of the state"):
+        await merged.result(5)
+
+
+@scenario
+async def test_a_halt_cancels_the_children_of_the_run(apps: Apps) -> None:
+    """They are part of everything else."""
+    app, go = await apps.open(), asyncio.Event()
+
+    @step
+    async def stop() -> Any:
+        await go.wait()
+        return fb.halt("done")
+
+    child = graph("child", wait("never"))
+    run = await app.start(graph("f", [subflow(child), stop]))
+    await until(lambda: any(k.startswith("child#1") for k in apps.kinds(run)))
+    go.set()
+    assert await run.result(5) == "done"
+    (row,) = await app.store.children(run.id)
+    with pytest.raises(RunCancelled):
+        await (await app.run(row.id)).result(5)
 
 
 # ----------------------------------------------------------------------------------------------------- recursion limit
