@@ -228,7 +228,7 @@ class Children:
                 return None
             if end.error is not None:
                 raise end.error
-            return await self._outcome(command, sub, view, child.id, end.result or {})
+            return await self._outcome(command, sub, view, child.id, end.result)
         except StoreError:
             raise  # not the node's fault
         except Exception as error:
