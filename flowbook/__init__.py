@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flowbook.graph.flow import graph as graph
     from flowbook.graph.halt import complete as complete
     from flowbook.graph.halt import halt as halt
+    from flowbook.graph.mapping import map_ as map_
     from flowbook.graph.pause import Pause as Pause
     from flowbook.graph.pause import sleep as sleep
     from flowbook.graph.pause import wait as wait
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from flowbook.graph.subflow import subflow as subflow
     from flowbook.handle import Run as Run
     from flowbook.handle import diff as diff
+    from flowbook.plan.mapped import ItemError as ItemError
     from flowbook.plan.records import Status as Status
     from flowbook.run.context import Context as Context
 
@@ -49,6 +51,7 @@ _PLACES = {
     "END": ("graph.expression", "END_NODE"),
     "FlowbookError": ("errors", "FlowbookError"),
     "Graph": ("graph.flow", "Graph"),
+    "ItemError": ("plan.mapped", "ItemError"),
     "Pause": ("graph.pause", "Pause"),
     "Resource": ("graph.resource", "Resource"),
     "Run": ("handle", "Run"),
@@ -62,6 +65,7 @@ _PLACES = {
     "diff": ("handle", "diff"),
     "graph": ("graph.flow", "graph"),
     "halt": ("graph.halt", "halt"),
+    "map_": ("graph.mapping", "map_"),
     "resource": ("graph.resource", "resource"),
     "parallel": ("graph.race", "parallel"),
     "race": ("graph.race", "race"),
@@ -82,6 +86,7 @@ __all__ = [
     "Context",
     "FlowbookError",
     "Graph",
+    "ItemError",
     "Pause",
     "Resource",
     "Run",
@@ -94,6 +99,7 @@ __all__ = [
     "diff",
     "graph",
     "halt",
+    "map_",
     "parallel",
     "race",
     "resource",

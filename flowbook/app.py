@@ -361,7 +361,7 @@ class App:
         status = ended.run.status if ended and ended.run else row.status if row else Status.FAILED
         match status:
             case Status.COMPLETED:
-                return result_of(*await self._record(run_id, ended), self.options.key)
+                return result_of(*await self._record(run_id, ended), self.options.key, self.store.outcomes_now)
             case Status.CANCELLED:
                 raise RunCancelled(f"run {run_id} was cancelled")
             case _:
@@ -369,7 +369,7 @@ class App:
 
     async def state(self, run_id: UUID) -> Any:
         """The state of a run as it is now, in the shape that its schema declares."""
-        return state_of(*await self._record(run_id, None), self.options.key)
+        return state_of(*await self._record(run_id, None), self.options.key, self.store.outcomes_now)
 
     async def _record(self, run_id: UUID, ended: Ended | None) -> tuple[Graph, Record]:
         if ended and ended.run:
@@ -434,7 +434,7 @@ class App:
 
     async def _read(self, run_id: UUID) -> Reading:
         row = self._ours(await self.store.run(run_id))
-        _, entries = await self.store.history(run_id)
+        entries = [entry async for page in self.store.pages(run_id) for entry in page]
         return row, entries, await self._spec(row), input_of(row), await self.needs(row)
 
     async def _spec(self, row: RunRow) -> Mapping[str, Any]:

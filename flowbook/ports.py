@@ -9,7 +9,7 @@ accepted whole or not at all; a run's journal is numbered 1, 2, 3, ... without g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -314,6 +314,28 @@ class Store(Protocol):
         Of a fork, the rows that it reads from those before it come first, numbered 0, -1, ... backwards (none behind
         a snapshot, which holds them).
         """
+        ...
+
+    async def newest(self, run_id: UUID, tag: str) -> Snapshot | None:
+        """The newest snapshot of that tag."""
+        ...
+
+    def pages(self, run_id: UUID, after: int = 0) -> AsyncIterator[Sequence[Entry]]:
+        """The journal in order after entry ``after``, in pieces, for who folds it: a journal may be larger than memory.
+
+        The rows of a map's items come without their payload: what they returned changes nothing that is folded.
+        """
+        ...
+
+    async def outcomes(self, run_id: UUID, paths: Sequence[str]) -> Sequence[Entry]:
+        """The outcomes of these paths, in their order; those that have none are left out.
+
+        As many of the first ones as are not too large to be read at once, but one at least: ask again for the rest.
+        """
+        ...
+
+    def outcomes_now(self, run_id: UUID, paths: Sequence[str]) -> Sequence[Entry]:
+        """The same for who is no coroutine: blocks its caller, in any thread. Raises `StoreUnavailable` when closed."""
         ...
 
     async def append(self, run_id: UUID, epoch: int, entries: Sequence[Entry]) -> Ack:

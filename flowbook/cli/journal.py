@@ -19,6 +19,9 @@ from flowbook.plan.events import (
     ChildFinished,
     ChildStarted,
     Event,
+    ItemFinished,
+    MapBegan,
+    MapFinished,
     RunCancelled,
     RunCompleted,
     RunFailed,
@@ -97,6 +100,12 @@ def words(event: Event) -> str:  # noqa: C901  one case per event
             text = f"{flow} {short(child)}"
         case ChildFinished(child=child, result=result):
             text = f"child {short(child)}  {', '.join(map(str, result)) if isinstance(result, dict) else ''}"
+        case MapBegan(total=total):
+            text = f"over {total:,} items"
+        case ItemFinished(seconds=seconds):
+            text = duration(seconds) if event.attempt else "failed for good, and the map goes on without it"
+        case MapFinished(total=total, failed=failed):
+            text = f"{total:,} items" + (f", {failed:,} failed" if failed else "")
         case CancelRequested(by) | RunRetried(by) | RunCancelled(by):
             text = f"by {by}"
         case RunFailed(path, failure):

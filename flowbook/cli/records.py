@@ -14,6 +14,7 @@ from typing import Any
 
 from flowbook.ids import short
 from flowbook.observe.diffs import Diff
+from flowbook.observe.tallies import ItemsView
 from flowbook.observe.views import AttemptView, ForkView, RunView, StepView, WaitView
 from flowbook.plan.journal import Entry, from_entry
 from flowbook.plan.records import Failure
@@ -162,6 +163,7 @@ def _step(step: StepView) -> dict[str, Any]:
         "result": plain(step.result),
         "retry_at": moment(step.retry_at),
         "wait": _wait(step.wait),
+        "items": _items(step.items),
         "kept": step.kept,
         "child": None if step.child is None else str(step.child),
         "attempts": [_attempt(a) for a in step.attempts],
@@ -175,6 +177,17 @@ def _wait(wait: WaitView | None) -> dict[str, Any] | None:
         "since": moment(wait.since),
         "due_at": moment(wait.due_at),
         "refused": [_failure(f) for f in wait.refused],
+    }  # fmt: skip
+
+
+def _items(items: ItemsView | None) -> dict[str, Any] | None:
+    return None if items is None else {
+        "total": items.total,
+        "done": items.done,
+        "failed": items.failed,
+        "running": items.running,
+        "retrying": items.retrying,
+        "troubles": [{"index": i, "failure": _failure(f)} for i, f in items.troubles],
     }  # fmt: skip
 
 

@@ -17,6 +17,8 @@ from typing import Any
 from flowbook.errors import BindingError
 from flowbook.graph.step import Step
 
+_NOTHING: Mapping[str, Any] = {}
+
 
 class StateView(Mapping[str, Any]):
     """A state that can be read as ``s.x`` and as ``s["x"]``, and not be written."""
@@ -82,16 +84,15 @@ def slots(step: Step) -> Slots:
     return cached
 
 
-def left_open(step: Step, values: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
-    """The parameters that neither the state nor a result fills: what a resource may fill."""
+def left_open(
+    step: Step, values: Mapping[str, Any], results: Mapping[str, Any], given: Mapping[str, Any] = _NOTHING
+) -> list[str]:
+    """The parameters that neither the state nor a result fills, nor what is ``given``: what a resource may fill."""
     return [
         name
         for name, for_context, _ in slots(step).parameters
-        if not for_context and name not in values and name != "state" and name not in results
+        if not for_context and name not in values and name != "state" and name not in results and name not in given
     ]
-
-
-_NOTHING: Mapping[str, Any] = {}
 
 
 def bind(
@@ -100,11 +101,14 @@ def bind(
     results: Mapping[str, Any],
     ctx: Any,
     resources: Mapping[str, Any] = _NOTHING,
+    given: Mapping[str, Any] = _NOTHING,
 ) -> dict[str, Any]:
-    """Parameter name -> value, not copied. Raises `BindingError` for a parameter that nothing fills."""
+    """Parameter name -> value, not copied; ``given`` goes first. Raises `BindingError` for one that nothing fills."""
     bound: dict[str, Any] = {}
     for name, for_context, has_default in slots(step).parameters:
-        if name in values:
+        if name in given:
+            bound[name] = given[name]
+        elif name in values:
             bound[name] = values[name]
         elif for_context:
             bound[name] = ctx

@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from flowbook.errors import NotPortable
-from flowbook.graph.flow import Graph, Node
+from flowbook.graph.flow import Graph, Node, Place
+from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause
 from flowbook.graph.state import schema_of
 from flowbook.graph.step import Step
@@ -54,13 +55,16 @@ def _content(graph: Graph) -> tuple[Any, ...]:
     return graph.name, nodes, graph.entry, graph.joins, state, graph.version, graph.freeze, more
 
 
-def _packed(place: Step | Pause | Subflow) -> Any:
+def _packed(place: Place) -> Any:
     match place:
         case Pause():
             return place
         case Subflow():
             flow: Any = None
             return replace(place, flow=flow), place.flow.fingerprint, _content(place.flow)
+        case Map():
+            options = (place.over, place.into, place.concurrency, place.collect)
+            return {"step": (place.step.name, _packed(place.step)), "map": options}
         case _:
             return {"fn": place.fn, "policy": place.policy, "guard": place.guard, "retry_if": place.retry_if}
 
@@ -72,7 +76,7 @@ def _graph(
     return Graph(name, made, entry, joins, schema_of(state), version, freeze, **more)
 
 
-def _place(name: str, packed: Any) -> Step | Pause | Subflow:
+def _place(name: str, packed: Any) -> Place:
     match packed:
         case Pause():
             return packed
@@ -80,5 +84,7 @@ def _place(name: str, packed: Any) -> Step | Pause | Subflow:
             flow = _graph(*content)
             flow.__dict__["fingerprint"] = fingerprint  # there are no sources to find it from
             return replace(sub, flow=flow)
+        case {"step": (step, inner), "map": options}:
+            return Map(name, Step(name=step, **inner), *options)
         case _:
             return Step(name=name, **packed)

@@ -88,6 +88,7 @@ def _nodes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     for name in after:
         if name in before:
             yield from _options(name, before[name].get("policy") or {}, after[name].get("policy") or {})
+            yield from _maps(name, before[name].get("map"), after[name].get("map"))
             yield from _waits(name, before[name].get("wait"), after[name].get("wait"))
             yield from _ways(name, before[name], after[name])
     yield from _races(old, new)
@@ -170,6 +171,17 @@ def _flows(old: Defined, new: Defined) -> Iterator[str]:
         for what in ("input", "into", "key", "queue"):
             if was[what] != flow[what]:
                 yield f"sub-flow `{name}`: {what} is {flow[what]!r} instead of {was[what]!r}"
+
+
+def _maps(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> Iterator[str]:
+    if old is None or new is None:
+        if old != new:
+            yield f"`{name}` is {'a step' if new is None else 'a map'} now"
+        return
+    texts = {"over": "maps over {}", "into": "puts its results into {}", "concurrency": "has {} items at once"}
+    yield from (f"`{name}` {text.format(new[k] or name)}" for k, text in texts.items() if old[k] != new[k])
+    if old["collect"] != new["collect"]:
+        yield f"`{name}`: an item that fails {'is collected' if new['collect'] else 'fails the run'} now"
 
 
 def _label(label: str) -> str:

@@ -17,6 +17,7 @@ from flowbook.graph.binding import slots
 from flowbook.graph.checks import check
 from flowbook.graph.durations import Duration
 from flowbook.graph.expression import END_NODE, START_NODE, Case, Edge, Fragment, Routing, Unknown, fragment
+from flowbook.graph.mapping import Map
 from flowbook.graph.names import END, NAME, START
 from flowbook.graph.pause import Pause, Signal, length
 from flowbook.graph.race import begins, races
@@ -30,15 +31,15 @@ RECURSION_LIMIT = 1_000
 """A cycle that goes round so often will hardly ever end by itself."""
 
 Router = Callable[[Any], Any]
-Place = Step | Pause | Subflow
+Place = Step | Pause | Map | Subflow
 """What can be a node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A step, a pause or a sub-flow in its place."""
+    """A step, a pause, a map or a sub-flow in its place."""
 
-    step: Step | Pause | Subflow
+    step: Place
     ways: tuple[tuple[str, ...], ...]
     """Its ways out: one without a branch, else one per case in the order of ``labels``. END is left out of a way, so
     an empty way leads to END."""
@@ -90,8 +91,10 @@ class Graph:
         return describe(self).fingerprint
 
     def step_at(self, node: str) -> Step:
-        """The step at a node that is no pause."""
+        """The step at a node that is no pause; of a map the one that it applies."""
         step = self.nodes[node].step
+        if isinstance(step, Map):
+            return step.step
         assert isinstance(step, Step), f"{node} is no step"
         return step
 
@@ -203,7 +206,7 @@ def graph(
 
 def _with_defaults(nodes: Mapping[str, Node], defaults: Defaults) -> Mapping[str, Node]:
     return {
-        name: replace(node, step=node.step.with_defaults(defaults)) if isinstance(node.step, Step) else node
+        name: replace(node, step=node.step.with_defaults(defaults)) if isinstance(node.step, Step | Map) else node
         for name, node in nodes.items()
     }
 
@@ -223,7 +226,7 @@ class _Builder:
         self.first = tuple(h.name for h in fragments[0].heads if isinstance(h, Place))
         self.fragments = fragments
         self.races: set[tuple[str, int]] = set()
-        self.steps: dict[str, Step | Pause | Subflow] = {}
+        self.steps: dict[str, Place] = {}
         for thing in self._mentioned(fragments):
             self._enter(thing)
 
@@ -247,7 +250,9 @@ class _Builder:
             joins = report.joins
         self._check_keys(schema)
         self._check_outputs(schema)
+        functions: list[tuple[Callable[..., Any], Mapping[str, Any]]]
         functions = [(s.fn, s.signature.parameters) for s in self.steps.values() if isinstance(s, Step)]
+        functions += [(m.step.fn, m.filled) for m in self.steps.values() if isinstance(m, Map)]
         resources, found = collected(functions, given)
         self.problems += found
         if self.problems:
@@ -280,8 +285,9 @@ class _Builder:
             if thing.name in (START, END):
                 self.problems.append(f"a step is called {thing.name}: give it another name")
             elif known is not thing and not _same(known, thing):
+                kinds = {_KINDS[type(x)] for x in (known, thing)}
                 self.problems.append(
-                    f"two different {_KINDS[type(thing)]} are called {thing.name}: "
+                    f"two different {kinds.pop() if len(kinds) == 1 else 'nodes'} are called {thing.name}: "
                     "rename one, or use .as_() to give it another name"
                 )
 
@@ -293,6 +299,14 @@ class _Builder:
             into = step.into if isinstance(step, Subflow) else None
             if into not in (None, OWN_NAME) and schema is not None and into not in schema.annotations:
                 self.problems.append(f"{step.name} puts its result into {into!r}, which the state does not declare")
+            if isinstance(step, Map) and schema is not None and step.key not in schema.annotations:
+                self.problems.append(
+                    f"{step.name} puts its results into {step.key!r}, which the state does not declare: say into="
+                )
+            if isinstance(step, Map) and schema and step.key in schema.reducers and step.policy.store != "codec":
+                self.problems.append(
+                    f"{step.key!r} has a reducer, which cannot merge what {step.name} keeps as pickles"
+                )
 
     def _check_outputs(self, schema: StateSchema | None) -> None:
         given: Any = self.outputs
@@ -303,11 +317,11 @@ class _Builder:
         if unknown:
             self.problems.append(f"outputs names {', '.join(map(repr, unknown))}, which the state does not declare")
 
-    def _routing_of(self, step: Step | Pause | Subflow) -> Routing | None:
+    def _routing_of(self, step: Place) -> Routing | None:
         mine = [r for r in self.routings if isinstance(r.source, Place) and r.source.name == step.name]
         return mine[0] if mine else None
 
-    def _ways(self, step: Step | Pause | Subflow) -> tuple[tuple[str, ...], ...]:
+    def _ways(self, step: Place) -> tuple[tuple[str, ...], ...]:
         routings = [r for r in self.routings if isinstance(r.source, Place) and r.source.name == step.name]
         strong = self._targets(step, weak=False)
         if len(routings) > 1:
@@ -330,7 +344,7 @@ class _Builder:
             self.problems.append(f"{step.name} forks to END and to other steps at once: leave END out")
         return (tuple(t for t in targets if t != END),)
 
-    def _case(self, step: Step | Pause | Subflow, case: Case) -> tuple[str, ...]:
+    def _case(self, step: Place, case: Case) -> tuple[str, ...]:
         if not case.targets:
             self.problems.append(f"the branch behind {step.name} leads nowhere for {case.label!r}: name a step or END")
         names = [t.name for t in case.targets if isinstance(t, Place)]
@@ -338,16 +352,16 @@ class _Builder:
             self.problems.append(f"the branch behind {step.name} leads to END and to steps at once for {case.label!r}")
         return tuple(names)
 
-    def _edges(self, step: Step | Pause | Subflow, *, weak: bool) -> list[Edge]:
+    def _edges(self, step: Place, *, weak: bool) -> list[Edge]:
         return [e for e in self.edges if isinstance(e.source, Place) and e.source.name == step.name and e.weak is weak]
 
-    def _races(self, step: Step | Pause | Subflow, *, weak: bool) -> bool:
+    def _races(self, step: Place, *, weak: bool) -> bool:
         return races(step.name, self._edges(step, weak=weak), self.problems)
 
-    def _note_races(self, step: Step | Pause | Subflow, ways: list[bool]) -> None:
+    def _note_races(self, step: Place, ways: list[bool]) -> None:
         self.races |= {(step.name, i) for i, racing in enumerate(ways) if racing}
 
-    def _targets(self, step: Step | Pause | Subflow, *, weak: bool) -> tuple[str, ...]:
+    def _targets(self, step: Place, *, weak: bool) -> tuple[str, ...]:
         found = [e.target for e in self._edges(step, weak=weak)]
         names = tuple(dict.fromkeys(t.name for t in found if isinstance(t, Place) or t == END_NODE))
         if START_NODE in found:
@@ -377,9 +391,11 @@ class _Builder:
         return entry
 
 
-_KINDS = {Step: "steps", Pause: "pauses", Subflow: "sub-flows"}
+_KINDS: Mapping[type, str] = {Step: "steps", Pause: "pauses", Map: "maps", Subflow: "sub-flows"}
 
 
-def _same(one: Step | Pause | Subflow, other: Step | Pause | Subflow) -> bool:
+def _same(one: Place, other: Place) -> bool:
     """Are these the same node? Two pauses that look alike are not: each is waited at for itself."""
+    if isinstance(one, Map) and isinstance(other, Map):
+        return one.step.fn is other.step.fn and replace(one, step=other.step) == other
     return isinstance(one, Step) and isinstance(other, Step) and one.fn is other.fn and one.guard is other.guard

@@ -32,9 +32,10 @@ from flowbook.errors import FlowbookError, NotPortable, SignatureRefused
 from flowbook.graph.canonical import canonical_json, policy_from
 from flowbook.graph.carried import unpacked
 from flowbook.graph.changes import changes
-from flowbook.graph.flow import RECURSION_LIMIT, Graph, Node
+from flowbook.graph.flow import RECURSION_LIMIT, Graph, Node, Place
 from flowbook.graph.free import FACTORY, module_for
 from flowbook.graph.locate import ORIGINS, Definition, Origin, methods, parse
+from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause, Signal
 from flowbook.graph.portable import obstacles
 from flowbook.graph.resource import Resource, resource
@@ -344,14 +345,17 @@ class _Workshop:
         labels = tuple(decode(base64.b64decode(v)) for v in stored.get("values", ()))
         return Node(place, ways, self._made[stored["router"]] if "router" in stored else None, labels)
 
-    def _placed(self, stored: Mapping[str, Any]) -> Step | Pause | Subflow:
+    def _placed(self, stored: Mapping[str, Any]) -> Place:
         if "wait" in stored:
             return self._pause(stored["name"], stored["wait"])
         if "flow" in stored:
             return self._subflow(stored["name"], stored["flow"])
-        step = self._step(stored["step"], stored["name"], stored["policy"])
+        it = stored.get("map")
+        step = self._step(stored["step"], it["step"] if it else stored["name"], stored["policy"])
         if "retry_if" in stored:
             step = step.like(retry_if=self._made[stored["retry_if"]])
+        if it:
+            return Map(stored["name"], step, it["over"], it["into"], it["concurrency"], it["collect"])
         return when(self._made[stored["when"]], step) if "when" in stored else step
 
     def _pause(self, name: str, stored: Mapping[str, Any]) -> Pause:

@@ -46,6 +46,11 @@ def brought(sub: Subflow, schema: StateSchema | None, result: Any) -> tuple[Any,
     return (schema.validate(who, {key: result})[key], key) if key in schema.annotations else (result, None)
 
 
+def item_result(returned: Any) -> Any:
+    """What a step returned for an item of a map: all of it is the item's result, a dict as well."""
+    return returned.value if isinstance(returned, Value) else returned
+
+
 def interpret(step: Step, schema: StateSchema | None, returned: Any) -> tuple[Any, Mapping[str, Any]]:
     """Result and update of what a step returned.
 

@@ -43,6 +43,7 @@ from flowbook.graph.decorated import decorators_of, definition_of
 from flowbook.graph.flow import RECURSION_LIMIT, Graph
 from flowbook.graph.free import importable, imports, installed, is_plain, names_of, reference
 from flowbook.graph.locate import FUTURE, Definition, Nowhere, inner_codes, methods, namespace_of, place_of, shown_file
+from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause
 from flowbook.graph.resource import Resource
 from flowbook.graph.step import Step
@@ -139,13 +140,16 @@ class _Collector:
         elif isinstance(node.step, Subflow):
             found["flow"] = self._subflow(node.step)
         else:
-            found["step"] = self.callable(node.step.fn, name, as_step=True)
-            found["policy"] = policy_json(node.step.policy)
-            found["doc"] = storable(inspect.cleandoc(node.step.__doc__ or "").partition("\n")[0])
-            if node.step.guard is not None:
-                found["when"] = self.callable(node.step.guard, f"condition of {name}")
-            if node.step.retry_if is not None:
-                found["retry_if"] = self.callable(node.step.retry_if, f"retry_on of {name}")
+            step = node.step.step if isinstance(node.step, Map) else node.step
+            found["step"] = self.callable(step.fn, step.name, as_step=True)
+            found["policy"] = policy_json(step.policy)
+            found["doc"] = storable(inspect.cleandoc(step.__doc__ or "").partition("\n")[0])
+            if step.guard is not None:
+                found["when"] = self.callable(step.guard, f"condition of {name}")
+            if step.retry_if is not None:
+                found["retry_if"] = self.callable(step.retry_if, f"retry_on of {name}")
+        if isinstance(node.step, Map):
+            found["map"] = self._map(node.step)
         if node.router is not None:
             found["router"] = self.callable(node.router, f"router behind {name}")
         if node.labels:
@@ -172,6 +176,15 @@ class _Collector:
             ],
             "seconds": pause.seconds,
             "into": pause.into,
+        }
+
+    def _map(self, it: Map) -> dict[str, Any]:
+        return {
+            "step": it.step.name,
+            "over": storable(it.over),
+            "into": None if it.into is None else storable(it.into),
+            "concurrency": it.concurrency,
+            "collect": it.collect,
         }
 
     def _resource(self, resource: Resource) -> str:
@@ -351,7 +364,8 @@ class _Collector:
             elif isinstance(node.step, Subflow):
                 pieces += [f for f in (node.step.input, node.step.key) if callable(f)]
             else:
-                pieces += [f for f in (node.step.fn, node.step.guard, node.step.retry_if) if f is not None]
+                step = node.step.step if isinstance(node.step, Map) else node.step
+                pieces += [f for f in (step.fn, step.guard, step.retry_if) if f is not None]
         if self.graph.schema is not None:
             pieces.append(self.graph.schema.source)
         return {str(getattr(p, "__module__", "")) for p in pieces}

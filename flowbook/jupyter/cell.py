@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from flowbook.errors import DeclarationError, FlowbookError, TopologyError
 from flowbook.graph.expression import Composable, Fragment, Terminal
-from flowbook.graph.flow import Graph
+from flowbook.graph.flow import Graph, Place
 from flowbook.graph.flow import graph as make_graph
+from flowbook.graph.mapping import Map
 from flowbook.graph.names import NAME
 from flowbook.graph.pause import Pause
 from flowbook.graph.step import Step
@@ -201,14 +202,14 @@ def differences(registered: Registered) -> str:
         return "it was stored by another release of flowbook, so it cannot be compared"
 
 
-def _steps(pieces: list[Any]) -> list[Step | Pause]:
-    found: list[Step | Pause] = []
+def _steps(pieces: list[Any]) -> list[Place]:
+    found: list[Place] = []
     for piece in pieces:
         match piece:
-            case Step() | Pause():
+            case Step() | Pause() | Map():
                 found.append(piece)
             case Fragment():
-                found += [x for e in piece.edges for x in (e.source, e.target) if isinstance(x, Step | Pause)]
+                found += [x for e in piece.edges for x in (e.source, e.target) if isinstance(x, Place)]
             case _:
                 pass  # a branch alone has no step before it, and the graph says so
     return found

@@ -18,6 +18,7 @@ from IPython.core.magic import no_var_expand
 from flowbook.errors import FlowbookError
 from flowbook.graph.expression import Fragment
 from flowbook.graph.flow import Graph
+from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause
 from flowbook.graph.step import Step
 from flowbook.jupyter.cell import Hook, framed
@@ -106,7 +107,7 @@ class Extension:
         for kind in (Graph, Fragment):
             self._format(formatters["text/html"], kind, flow_html)
             self._format(formatters["text/plain"], kind, lambda it, p, cycle: p.text(flow_plain(it)))
-        for node in (Step, Pause):
+        for node in (Step, Pause, Map):
             self._format(formatters["text/html"], node, flow_html)
         self._format(formatters["text/html"], Diff, diff_html)
         self._format(formatters["text/plain"], Diff, lambda it, p, cycle: p.text(diff_plain(it)))

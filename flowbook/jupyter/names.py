@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from flowbook.graph.expression import END_NODE, START_NODE, Composable, Fragment, Unknown, branch
+from flowbook.graph.mapping import Map, map_
 from flowbook.graph.pause import Pause, sleep, wait, wait_any
 from flowbook.graph.race import parallel, race
 from flowbook.graph.resource import resource
@@ -27,7 +28,7 @@ HOOK = "__flowbook__"
 
 WORDS: dict[str, Any] = {
     "step": step, "START": START_NODE, "END": END_NODE, "branch": branch, "value": value, "Backoff": Backoff,
-    "resource": resource, "when": when, "wait": wait, "wait_any": wait_any, "sleep": sleep,
+    "resource": resource, "when": when, "wait": wait, "wait_any": wait_any, "sleep": sleep, "map_": map_,
     "parallel": parallel, "race": race, "subflow": subflow,
 }  # fmt: skip
 
@@ -43,7 +44,7 @@ class Words:
         try:
             return look()
         except NameError:
-            near = known(name, [n for n, v in self._namespace.items() if isinstance(v, Step | Pause)])
+            near = known(name, [n for n, v in self._namespace.items() if isinstance(v, Step | Pause | Map)])
             missing = Unknown(f"{name!r} is not defined{near}")
             return Fragment(heads=(missing,), tails=((missing, False),))
 
@@ -154,6 +155,8 @@ def _nodes(expression: ast.expr) -> ast.expr:
         case ast.Call(func=ast.Attribute(attr="race" | "parallel")):
             expression.args = [_nodes(a) for a in expression.args]
         case ast.Call():
+            if isinstance(expression.func, ast.Attribute) and expression.func.attr == "map_" and expression.args:
+                expression.args[0] = _nodes(expression.args[0])
             for argument in expression.args:
                 if isinstance(argument, ast.Dict):
                     argument.values = [_nodes(v) for v in argument.values]

@@ -6,6 +6,7 @@ Owns: `RunView` and `StepView`, built from a run's row, its definition's spec an
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -13,11 +14,16 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from flowbook.observe.tallies import ItemsView, Tally
 from flowbook.plan.events import (
     AttemptFailed,
     CancelRequested,
     ChildFinished,
     ChildStarted,
+    Event,
+    ItemFinished,
+    MapBegan,
+    MapFinished,
     RunFailed,
     RunForked,
     RunRetried,
@@ -30,7 +36,8 @@ from flowbook.plan.events import (
     WaitFinished,
 )
 from flowbook.plan.journal import Entry, from_entry
-from flowbook.plan.paths import node_of
+from flowbook.plan.mapped import Mapped
+from flowbook.plan.paths import item_of, node_of
 from flowbook.plan.records import Failure, Status
 from flowbook.ports import RunRow
 
@@ -106,6 +113,8 @@ class StepView:
     """True: it was taken over from the run that this one was forked from."""
     child: UUID | None = None
     """The run that was started there; None: none was."""
+    items: ItemsView | None = None
+    """Of a map: its items are in no view, there may be too many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +204,24 @@ class _Fold:
     def __init__(self, view: RunView) -> None:
         self.view = view
         self.steps: dict[str, StepView] = {s.path: s for s in view.steps}
+        self.tallies: dict[str, Tally] = {}
+        """Path of a map -> its items."""
 
-    def add(self, entry: Entry) -> None:  # noqa: C901  one case per event
+    def add(self, entry: Entry) -> None:
         event = from_entry(entry)
         self.view = replace(self.view, seq=entry.seq)
+        if entry.path.endswith("]"):
+            if isinstance(event, ItemFinished | AttemptFailed):
+                self.tallies[item_of(entry.path)[0]].add(event)
+            return
         match event:
+            case MapBegan(path, total):
+                self.tallies[path] = Tally(total, entry.at)
+                self.steps[path] = StepView(
+                    path, node_of(path), State.RUNNING, (AttemptView(1, entry.at, None, None),), None, None
+                )
+            case MapFinished(path):
+                self.steps[path] = self._mapped(event, entry)
             case StepStarted(path, attempt):
                 self._attempt(path, AttemptView(attempt, entry.at, None, None), State.RUNNING)
             case StepFinished(path, attempt, result, _, route, seconds):
@@ -232,10 +254,20 @@ class _Fold:
                 self.steps[path] = replace(step, child=child)
             case ChildFinished(path, child, result, _, route):
                 self.steps[path] = self._ended(path, entry, child, result, route)
+            case _:
+                self._of_the_run(event)
+
+    def _of_the_run(self, event: Event) -> None:
+        match event:
             case RunFailed(path, failure):
                 self.view = replace(self.view, failure=failure, failed_path=path)
+                if path.endswith("]"):
+                    it = self.steps[item_of(path)[0]]
+                    self.steps[it.path] = replace(it, state=State.FAILED)
             case RunRetried():
                 self.view = replace(self.view, failure=None, failed_path=None)
+                for tally in self.tallies.values():
+                    tally.again()
                 for path, step in self.steps.items():
                     if step.state is State.FAILED:
                         self.steps[path] = replace(step, state=State.RETRYING)
@@ -248,7 +280,10 @@ class _Fold:
                 pass  # the end of a run is told by its row
 
     def result(self, status: Status, running: Mapping[str, int]) -> RunView:
+        items = Counter(item_of(path)[0] for path in running if path.endswith("]"))
         for path, number in running.items():
+            if path.endswith("]"):
+                continue
             step = self.steps.get(path)
             if step is None or step.state is not State.RUNNING or step.attempts[-1].number != number:
                 self._attempt(path, AttemptView(number, None, None, None), State.RUNNING)
@@ -256,6 +291,8 @@ class _Fold:
             for path, step in self.steps.items():
                 if step.state in (State.RUNNING, State.RETRYING, State.WAITING):
                     self.steps[path] = replace(step, state=State.CANCELLED)
+        for path, tally in self.tallies.items():
+            self.steps[path] = replace(self.steps[path], items=tally.view(items[path], over=status.over))
         return replace(self.view, status=status, steps=tuple(self.steps.values()))
 
     def _woken(self, path: str, entry: Entry, result: Any, route: int | None) -> StepView:
@@ -274,6 +311,15 @@ class _Fold:
         since = step.attempts[-1].started_at
         seconds = (entry.at - since).total_seconds() if since and entry.at else None
         return replace(step, seconds=seconds, route=route, result=result, child=child)
+
+    def _mapped(self, event: MapFinished, entry: Entry) -> StepView:
+        """A map that is over; one over nothing has no beginning."""
+        path = event.path
+        tally = self.tallies.setdefault(path, Tally(event.total, entry.at))
+        seconds = (entry.at - tally.since).total_seconds() if entry.at and tally.since else 0.0
+        result = Mapped(self.view.id, path, event.total) if event.values is None else event.values
+        attempts = (AttemptView(1, tally.since, entry.at, None),)
+        return StepView(path, node_of(path), State.FINISHED, attempts, seconds, event.route, result)
 
     def _attempt(self, path: str, new: AttemptView, state: State) -> StepView:
         """The step with an attempt added, or its last one completed."""

@@ -20,6 +20,9 @@ from flowbook.plan.events import (
     ChildFinished,
     ChildStarted,
     Event,
+    ItemFinished,
+    MapBegan,
+    MapFinished,
     RunCancelled,
     RunCompleted,
     RunFailed,
@@ -34,6 +37,7 @@ from flowbook.plan.events import (
     WaitFinished,
 )
 from flowbook.plan.halting import halted
+from flowbook.plan.mapping import begun, finished, is_open, map_token, results
 from flowbook.plan.paths import node_of
 from flowbook.plan.racing import without_losers
 from flowbook.plan.records import ROOT, Child, Delta, HandedOut, Phase, Run, Status, Token, Trouble, View, Waiting
@@ -73,7 +77,7 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
             # Written out: `dataclasses.replace` costs five times as much, and this is done once per step.
             moved = Run(
                 run.id, run.flow, status, seq, movement.tokens, movement.scopes, movement.counts,
-                _without(run.troubles, path), waits=run.waits, handed=_without(run.handed, path),
+                _without(run.troubles, path), waits=run.waits, fans=run.fans, handed=_without(run.handed, path),
                 heard=run.heard, floor=run.floor, since=run.since, children=run.children,
                 mail=run.mail, cancelled_by=run.cancelled_by,
                 started=_without(run.started, path), failure=run.failure, failed_path=run.failed_path,
@@ -81,7 +85,7 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
             )  # fmt: skip
             return without_losers(moved) if movement.won else moved
         case AttemptFailed(path, _, failure, lost, final, retry_at):
-            _standing_at(run, path)
+            _expected_at(run, path)
             old = run.troubles.get(path, Trouble())
             trouble = Trouble(old.failed + (not lost), old.lost + lost, retry_at, final, failure)
             troubles = {**run.troubles, path: trouble}
@@ -112,6 +116,8 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
                 children=_without(run.children, path), troubles=_without(run.troubles, path),
             )  # fmt: skip
             return without_losers(moved) if movement.won else moved
+        case MapBegan() | ItemFinished() | MapFinished():
+            return _map_moved(graph, run, event, seq)
         case CancelRequested(by, mail):
             return replace(run, seq=seq, cancelled_by=by, mail=mail)
         case RunRetried():
@@ -128,6 +134,30 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
             assert_never(event)
 
 
+def _map_moved(graph: Graph, run: Run, event: MapBegan | ItemFinished | MapFinished, seq: int) -> Run:
+    match event:
+        case MapBegan(path, total):
+            _standing_at(run, path)
+            return replace(begun(run, path, total), seq=seq)
+        case ItemFinished(path, attempt):
+            token, fan, index = map_token(run, path)
+            fans = {**run.fans, token.path: finished(fan, index, failed=attempt == 0)}
+            troubles, started = _without(run.troubles, path), _without(run.started, path)
+            return replace(run, seq=seq, fans=fans, troubles=troubles, started=started)
+        case MapFinished(path, key=key):
+            token = _standing_at(run, path)
+            result = results(run, event)
+            movement = Movement(graph, run.tokens, run.scopes, run.counts)
+            movement.finish(token, Delta(token.at, result, {key: result}), event.route)
+            moved = replace(
+                run, seq=seq, tokens=movement.tokens, scopes=movement.scopes, counts=movement.counts,
+                fans=_without(run.fans, path), troubles=_without(run.troubles, path),
+            )  # fmt: skip
+            return without_losers(moved) if movement.won else moved
+        case _:
+            assert_never(event)
+
+
 def fold(graph: Graph, run: Run, events: Iterable[tuple[int, Event]]) -> Run:
     """The run after all of these (seq, event)."""
     for seq, event in events:
@@ -140,8 +170,7 @@ def lost_attempts(run: Run) -> tuple[tuple[str, int], ...]:
     return tuple(
         (path, attempt)
         for path, attempt in run.started.items()
-        if attempt > run.troubles.get(path, Trouble()).attempts
-        and any(t.path == path and t.phase is Phase.READY for t in run.tokens.values())
+        if attempt > run.troubles.get(path, Trouble()).attempts and _is_expected(run, path)
     )
 
 
@@ -153,7 +182,25 @@ def _forked(run: Run, token: Token, edits: Mapping[str, Any]) -> Run:
         deltas = token.deltas if token.scope is None else (*token.deltas, Delta("", None, edits))
         token = replace(token, view=view, deltas=deltas)
     tokens = {**run.tokens, token.id: token}
-    return Run(run.id, run.flow, run.status, run.seq, tokens, run.scopes, run.counts, since=run.since)
+    return Run(run.id, run.flow, run.status, run.seq, tokens, run.scopes, run.counts, fans=run.fans, since=run.since)
+
+
+def _is_expected(run: Run, path: str) -> bool:
+    try:
+        _expected_at(run, path)
+    except IllegalTransition:
+        return False
+    return True
+
+
+def _expected_at(run: Run, path: str) -> None:
+    """Raise `IllegalTransition` unless something may be under way at a path."""
+    if not path.endswith("]"):
+        _standing_at(run, path)
+        return
+    _, fan, index = map_token(run, path)
+    if not is_open(fan, index):
+        raise IllegalTransition(f"{path} had an outcome already: the journal is damaged")
 
 
 def _woken(graph: Graph, run: Run, event: WaitFinished, seq: int) -> Run:

@@ -98,6 +98,33 @@ class RunChild:
 
 
 @dataclass(frozen=True, slots=True)
+class BeginMap:
+    """Look at the list of a map, and write down how many items it has."""
+
+    path: str
+    token: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class CollectItem:
+    """Put the record of its failure into the place of an item that has failed for good."""
+
+    path: str
+    index: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class EndMap:
+    """Every item of a map has its outcome: send the run on with the results."""
+
+    path: str
+    token: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class CompleteRun:
     """The run has reached its end."""
 
@@ -130,6 +157,9 @@ Command = (
     | TakeAnswer
     | EndHandOut
     | RunChild
+    | BeginMap
+    | CollectItem
+    | EndMap
     | CompleteRun
     | FailRun
     | CancelRun

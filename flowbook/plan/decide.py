@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from flowbook.graph.flow import Graph
+from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause
 from flowbook.graph.step import LOST_LIMIT, Policy
 from flowbook.graph.subflow import Subflow
@@ -28,6 +29,7 @@ from flowbook.plan.commands import (
     WaitUntil,
 )
 from flowbook.plan.halting import too_often
+from flowbook.plan.mapping import at_map, is_forgiven
 from flowbook.plan.racing import out_of_race
 from flowbook.plan.records import ROOT, Failure, Letter, Phase, Run, Status, Token, Trouble
 from flowbook.plan.timing import time_limit, timed_out
@@ -55,7 +57,7 @@ def decide(graph: Graph, run: Run, now: datetime, letters: Sequence[Letter] = ()
         return (CompleteRun(),)
     limit = time_limit(graph, run)
     lost: AbstractSet[str] = frozenset()
-    finals = [path for path, trouble in run.troubles.items() if trouble.final] if run.troubles else []
+    finals = [p for p, t in run.troubles.items() if t.final and not is_forgiven(graph, p)] if run.troubles else []
     if finals:
         lost = out_of_race(run, finals)
         if ROOT in lost:
@@ -71,33 +73,54 @@ def decide(graph: Graph, run: Run, now: datetime, letters: Sequence[Letter] = ()
             continue
         if run.counts.get(token.at, 0) > turns and (beyond := too_often(token, turns)) is not None:
             return (FailRun(token.path, beyond, limit),)
-        wanted = _waits(graph, run, token, left, now)
-        if wanted is not None:
-            commands.append(wanted)
-            if isinstance(wanted, TakeSignal | TakeAnswer):
-                left.remove(wanted.letter)
-            elif isinstance(wanted, WaitForSignal) and wanted.due is not None:
-                earliest = wanted.due if earliest is None else min(earliest, wanted.due)
-            continue
-        trouble = run.troubles.get(token.path, _NO_TROUBLE)
-        if trouble.retry_at is not None and trouble.retry_at > now:
-            earliest = trouble.retry_at if earliest is None else min(earliest, trouble.retry_at)
+        wants: tuple[Command, ...]
+        place = graph.nodes[token.at].step
+        if (waits := _waits(graph, run, token, left, now)) is not None:
+            wants = waits
+        elif type(place) is Map:
+            wants = at_map(place, token, run.fans.get(token.path), run.troubles, now)
         else:
-            commands.append(StartStep(token.path, token.id, token.at, trouble.attempts + 1))
+            wants = (_at_step(token, run.troubles.get(token.path, _NO_TROUBLE), now),)
+        for want in wants:
+            if type(want) is WaitUntil:
+                earliest = _sooner(earliest, want.at)
+            else:
+                commands.append(want)
     if earliest is not None:
         commands.append(WaitUntil(earliest))
     return tuple(commands)
 
 
-def _waits(graph: Graph, run: Run, token: Token, letters: Sequence[Letter], now: datetime) -> Command | None:
-    """What a token wants that waits for others; None: it stands at a step whose body is to run."""
+def _waits(graph: Graph, run: Run, token: Token, left: list[Letter], now: datetime) -> tuple[Command, ...] | None:
+    """What a token wants that waits for others; None: it stands at a step whose body is to run.
+
+    A letter that it takes is taken out of those that are ``left`` for others.
+    """
     place = graph.nodes[token.at].step
+    wanted: Command
     if type(place) is Pause:
-        return at_pause(place, token, run.waits.get(token.path), letters, now)
-    if type(place) is Subflow:
-        return RunChild(token.path, token.id, token.at)
-    handed = run.handed.get(token.path) if run.handed else None
-    return None if handed is None else at_hand_out(token, handed, letters, now)
+        wanted = at_pause(place, token, run.waits.get(token.path), left, now)
+    elif type(place) is Subflow:
+        wanted = RunChild(token.path, token.id, token.at)
+    elif run.handed and (handed := run.handed.get(token.path)) is not None:
+        wanted = at_hand_out(token, handed, left, now)
+    else:
+        return None
+    if isinstance(wanted, TakeSignal | TakeAnswer):
+        left.remove(wanted.letter)
+    elif isinstance(wanted, WaitForSignal) and wanted.due is not None:
+        return wanted, WaitUntil(wanted.due)
+    return (wanted,)
+
+
+def _at_step(token: Token, trouble: Trouble, now: datetime) -> StartStep | WaitUntil:
+    if trouble.retry_at is not None and trouble.retry_at > now:
+        return WaitUntil(trouble.retry_at)
+    return StartStep(token.path, token.id, token.at, trouble.attempts + 1)
+
+
+def _sooner(one: datetime | None, other: datetime) -> datetime:
+    return other if one is None else min(one, other)
 
 
 def has_ended(run: Run) -> bool:

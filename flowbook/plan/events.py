@@ -163,6 +163,44 @@ class ChildFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class MapBegan:
+    """The run has come to a map, and its list has been looked at."""
+
+    path: str
+    total: int
+    """Items in it, from 1: an empty list is over at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFinished:
+    """An item of a map has its result. At most one of these exists per path."""
+
+    path: str
+    attempt: int
+    """The attempt that finished; 0: none did, and ``result`` is the `ItemError` that stands in its place."""
+    result: Any
+    """None also where the row was read without its payload: nothing that is folded depends on it."""
+    seconds: float = 0.0
+    """How long the attempt's body ran, kept to the millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapFinished:
+    """Every item of a map has its outcome."""
+
+    path: str
+    total: int
+    failed: int
+    """Items in whose place an `ItemError` stands."""
+    key: str
+    """State key that gets the results."""
+    route: int | None
+    """Which way on was taken; None where there is only one."""
+    values: list[Any] | None = None
+    """The results in order, where they are few or a reducer wants them; None: they stay with their items' rows."""
+
+
+@dataclass(frozen=True, slots=True)
 class CancelRequested:
     """A cancel was read from the mailbox."""
 
@@ -231,6 +269,9 @@ Event = (
     | StepDropped
     | ChildStarted
     | ChildFinished
+    | MapBegan
+    | ItemFinished
+    | MapFinished
     | CancelRequested
     | RunRetried
     | RunForked

@@ -21,6 +21,9 @@ from flowbook.plan.events import (
     ChildFinished,
     ChildStarted,
     Event,
+    ItemFinished,
+    MapBegan,
+    MapFinished,
     RunCancelled,
     RunCompleted,
     RunFailed,
@@ -34,12 +37,13 @@ from flowbook.plan.events import (
     WaitBegan,
     WaitFinished,
 )
+from flowbook.plan.mapped import ItemError, Mapped
 from flowbook.plan.paths import node_of
 from flowbook.plan.records import Failure
 from flowbook.plan.sealed import Absent, Sealed
 from flowbook.quick import quick
 
-PLACEHOLDERS = (Sealed, Absent)
+PLACEHOLDERS = (Sealed, Absent, Mapped, ItemError)
 """Part of the journal's vocabulary: the codec decodes a class only if its module is loaded, so it is loaded here."""
 
 
@@ -54,6 +58,7 @@ class Kind(StrEnum):
     REFUSED = "refused"
     DROPPED = "dropped"
     CHILD = "child"
+    MAPPING = "mapping"
     CANCEL_REQUESTED = "cancel"
     RETRIED = "retried"
     FORKED = "forked"
@@ -64,13 +69,15 @@ class Kind(StrEnum):
 
 OUTCOMES = frozenset({Kind.FINISHED})
 """Kinds of which a path has at most one row in its run, by a unique index."""
-KEPT = OUTCOMES | {Kind.FORKED}
-"""Kinds of rows that a fork reads from the journals of those before it: results, and what was edited on the way."""
+KEPT = OUTCOMES | {Kind.FORKED, Kind.MAPPING}
+"""Kinds of rows that a fork reads from the journals of those before it: results, what they were results of, and what
+was edited on the way."""
 
 
-_UPDATE, _VALUE, _NOWHERE, _SKIPPED, _PAUSE, _CHILD, _HALT, _STOP = range(8)
+_UPDATE, _VALUE, _NOWHERE, _SKIPPED, _PAUSE, _CHILD, _HALT, _STOP, _ITEM, _MAP = range(10)
 """Where a result goes: into the state key by key, under the step's name, or nowhere; there is none; or it is a pause's
-or a child's, whose row says by itself where; or it is the run's, or ends the run without one."""
+or a child's, whose row says by itself where; or it is the run's, or ends the run without one; or it is an item's of a
+map, or a map's, which says where as well."""
 
 
 @quick
@@ -115,6 +122,14 @@ def to_entry(event: Event) -> Entry:  # noqa: C901  one case per event
             return Entry(Kind.CHILD, path, number, encode([child, flow]))
         case ChildFinished(path, child, result, key, route, merged):
             return Entry(Kind.FINISHED, path, 1, encode([_CHILD, result, route, key, child, merged]))
+        case MapBegan(path, total):
+            return Entry(Kind.MAPPING, path, 1, encode({"n": total}))
+        case ItemFinished(path, attempt, result, seconds):
+            milliseconds = round(seconds * 1000)
+            whole = [_ITEM, result, milliseconds] if milliseconds else [_ITEM, result]
+            return Entry(Kind.FINISHED, path, attempt, encode(whole))
+        case MapFinished(path, total, failed, key, route, values):
+            return Entry(Kind.FINISHED, path, 1, encode([_MAP, values, route, key, total, failed]))
         case CancelRequested(by, mail):
             return Entry(Kind.CANCEL_REQUESTED, "", 0, encode({"by": by, "m": mail}))
         case RunRetried(by, mail, at, limit):
@@ -153,6 +168,8 @@ def from_entry(entry: Entry) -> Event:  # noqa: C901  one case per kind
                 return StepDropped(entry.path)
             case Kind.CHILD:
                 return ChildStarted(entry.path, body[0], body[1], entry.attempt)
+            case Kind.MAPPING:
+                return MapBegan(entry.path, body["n"])
             case Kind.CANCEL_REQUESTED:
                 return CancelRequested(body["by"], body["m"])
             case Kind.RETRIED:
@@ -201,13 +218,22 @@ def _finished_body(event: StepFinished) -> list[Any]:
     return [shape, event.result] if event.route is None else [shape, event.result, event.route]
 
 
-def _finished(entry: Entry, body: list[Any]) -> StepFinished | WaitFinished | ChildFinished:
+def _finished(
+    entry: Entry, body: list[Any]
+) -> StepFinished | WaitFinished | ChildFinished | ItemFinished | MapFinished:
+    if not body:
+        return ItemFinished(entry.path, entry.attempt, None)  # read without its payload
     if body[0] == _CHILD:
         _, result, route, key, child, merged = body
         return ChildFinished(entry.path, child, result, key, route, merged)
     if body[0] == _PAUSE:
         _, result, route, key, signal, mail, floor = body
         return WaitFinished(entry.path, result, key, route, signal, mail, floor)
+    if body[0] == _ITEM:
+        return ItemFinished(entry.path, entry.attempt, body[1], (body[2] if len(body) > 2 else 0) / 1000)
+    if body[0] == _MAP:
+        _, values, route, key, total, failed = body
+        return MapFinished(entry.path, total, failed, key, route, values)
     shape, result, route, milliseconds = (*body, None, None)[:4]
     match shape:
         case 0:

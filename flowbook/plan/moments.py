@@ -14,9 +14,10 @@ from flowbook.errors import PointUnknown
 from flowbook.graph.flow import Graph
 from flowbook.graph.state import merge
 from flowbook.plan.apply import apply
-from flowbook.plan.events import ChildFinished, StepFinished, WaitFinished
+from flowbook.plan.events import ChildFinished, MapFinished, StepFinished, WaitFinished
 from flowbook.plan.forks import point_unknown
 from flowbook.plan.journal import OUTCOMES, Entry, from_entry
+from flowbook.plan.mapping import results
 from flowbook.plan.records import Phase, Run, Token, View
 
 
@@ -71,6 +72,10 @@ def _at(graph: Graph, run: Run, entry: Entry) -> Moment:
     if token is not None and isinstance(event, StepFinished | WaitFinished | ChildFinished):
         values = merge(graph.schema, token.view.values, event.update)
         return Moment(entry.path, token.id, entry.seq, entry.at, token.view, values, True, event.result, event.route)
+    if token is not None and isinstance(event, MapFinished):
+        result = results(run, event)
+        values = merge(graph.schema, token.view.values, {event.key: result})
+        return Moment(entry.path, token.id, entry.seq, entry.at, token.view, values, True, result, event.route)
     after = apply(graph, run, event, entry.seq)
     seen = _standing(after, entry.path)
     if token is None or seen is None:

@@ -31,6 +31,24 @@ def firing(name: str, n: int) -> str:
     return f"{name}#{n}"
 
 
+def item(path: str, index: int) -> str:
+    """The path of item ``index`` of a map's firing. No other outcome has a path that ends with an index."""
+    return f"{path}[{index}]"
+
+
+def item_of(path: str) -> tuple[str, int]:
+    """(path of the map, index) of an item's path. Raises ValueError for any other path."""
+    head, bracket, index = path.removesuffix("]").rpartition("[")
+    if not bracket or not path.endswith("]"):
+        raise ValueError(f"{path!r} is no item of a map")
+    return head, int(index)
+
+
+def home(path: str) -> str:
+    """Where the token stands to which an outcome at a path belongs: at the map for an item, else at the path itself."""
+    return item_of(path)[0] if path.endswith("]") else path
+
+
 def branch(fork: str, index: int) -> str:
     """The id of the token on branch ``index`` of a fork."""
     return f"{fork}[{index}]"

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
+from flowbook.plan.paths import home
 from flowbook.plan.records import ROOT, Phase, Run, Token
 
 
@@ -24,7 +25,7 @@ def out_of_race(run: Run, failed: Iterable[str]) -> AbstractSet[str]:
     at = {t.path: t for t in run.tokens.values() if t.phase is Phase.READY}
     out: set[str] = set()
     for path in failed:
-        token: Token | None = at.get(path)
+        token: Token | None = at.get(home(path))
         while token is not None and token.id not in out:
             out.add(token.id)
             scope = None if token.scope is None else run.scopes[token.scope]
@@ -52,9 +53,10 @@ def without_losers(run: Run) -> Run:
     left = standing(run)
     return replace(
         run,
-        troubles={p: t for p, t in run.troubles.items() if p in left},
+        troubles={p: t for p, t in run.troubles.items() if home(p) in left},
         waits={p: w for p, w in run.waits.items() if p in left},
-        started={p: n for p, n in run.started.items() if p in left},
+        fans={p: f for p, f in run.fans.items() if p in left},
+        started={p: n for p, n in run.started.items() if home(p) in left},
         handed={p: h for p, h in run.handed.items() if p in left},
     )
 

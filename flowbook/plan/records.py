@@ -192,6 +192,21 @@ class Halted:
     """False: it gave none, the result is the state."""
 
 
+@quick
+@dataclass(frozen=True, slots=True)
+class Fan:
+    """A map under way (`mapping.py`)."""
+
+    total: int
+    """Items in all."""
+    next: int = 0
+    """Items from this one on have no outcome."""
+    open: frozenset[int] = frozenset()
+    """Items before ``next`` that have no outcome either; at most as many as may be under way at once."""
+    failed: int = 0
+    """Items in whose place the record of their failure stands."""
+
+
 @dataclass(frozen=True, slots=True)
 class Child:
     """A run that was started at a path, or attached to by its key."""
@@ -224,6 +239,8 @@ class Run:
     """Path -> the pause that has begun there; gone when it is over."""
     handed: Mapping[str, HandedOut] = field(default_factory=dict)
     """Path -> what of it was handed out; gone when the attempt is over."""
+    fans: Mapping[str, Fan] = field(default_factory=dict)
+    """Path -> the map that has begun there; gone when it is over."""
     heard: Mapping[str, int] = field(default_factory=dict)
     """Signal -> number of the last delivery of that name that was consumed or refused."""
     floor: int = 0

@@ -17,6 +17,7 @@ from flowbook.plan.records import (
     Child,
     Delta,
     Failure,
+    Fan,
     Halted,
     HandedOut,
     Phase,
@@ -29,7 +30,7 @@ from flowbook.plan.records import (
     Waiting,
 )
 
-RECORD_VERSION = 6
+RECORD_VERSION = 9
 """Raised whenever a record in `records.py` changes its shape."""
 
 FIRST = 500
@@ -71,6 +72,7 @@ def dump(run: Run) -> bytes:
             "started": dict(run.started),
             "waits": {p: w.due for p, w in run.waits.items()},
             "handed": {p: [h.attempt, h.proof, h.due] for p, h in run.handed.items()},
+            "fans": {p: [f.total, f.next, sorted(f.open), f.failed] for p, f in run.fans.items()},
             "heard": dict(run.heard),
             "children": {p: [c.id, c.number, c.again] for p, c in run.children.items()},
             "floor": run.floor,
@@ -101,6 +103,7 @@ def load(run: Run, payload: bytes) -> Run:
             started=body["started"],
             waits={p: Waiting(due) for p, due in body["waits"].items()},
             handed={p: HandedOut(*h) for p, h in body["handed"].items()},
+            fans={p: Fan(f[0], f[1], frozenset(f[2]), f[3]) for p, f in body["fans"].items()},
             heard=body["heard"],
             children={p: Child(*c) for p, c in body["children"].items()},
             floor=body["floor"],

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, Self
 
 from flowbook.errors import BindingError, StepFailed, StepTimeout
@@ -119,17 +120,21 @@ def _halted(bench: Bench, step: Step, command: StartStep, end: Halt, spent: floa
     return StepFinished(command.path, command.attempt, result, {}, None, spent, halts="result")
 
 
-async def body(bench: Bench, step: Step, command: StartStep, view: View) -> Any:
-    """Run a step's function with copies of what it asks for; returns what it returned, or that it was handed out."""
+async def body(
+    bench: Bench, step: Step, command: StartStep, view: View, given: Mapping[str, Any] = MappingProxyType({})
+) -> Any:
+    """Run a step's function with copies of what it asks for and of what is ``given``; returns what it returned, or that
+    it was handed out.
+    """
     ctx = bench.context(command, view) if slots(step).context else None
-    open_ = left_open(step, view.values, view.results)
-    given = await _given(bench, step, open_) if open_ else {}
-    bound = bind(step, view.values, view.results, ctx, given)
+    open_ = left_open(step, view.values, view.results, given)
+    resources = await _given(bench, step, open_) if open_ else {}
+    bound = bind(step, view.values, view.results, ctx, resources, given)
     for name, value in bound.items():
-        if type(value) in ATOMS or (ctx is not None and value is ctx) or name in given:
+        if type(value) in ATOMS or (ctx is not None and value is ctx) or name in resources:
             continue
         bound[name] = await opened(value, bench.key, bench.recompute)
-    returned = await _done(bench, step, bound, given)
+    returned = await _done(bench, step, bound, resources)
     return returned if ctx is None or ctx.handing.token is None else _handed_out(ctx, step)
 
 
@@ -140,11 +145,11 @@ def _handed_out(ctx: Context, step: Step) -> StepHandedOut:
     return StepHandedOut(ctx.path, ctx.attempt, ctx.handing.token.proof, due)
 
 
-async def _done(bench: Bench, step: Step, bound: dict[str, Any], given: Mapping[str, Any]) -> Any:
+async def _done(bench: Bench, step: Step, bound: dict[str, Any], resources: Mapping[str, Any]) -> Any:
     """Call the function where it belongs, under the step's time limit."""
     limit = step.policy.timeout
     if step.policy.executor == "process":
-        work: Awaitable[Any] = bench.processes.run(functools.partial(call, step, _sendable(step, bound, given)))
+        work: Awaitable[Any] = bench.processes.run(functools.partial(call, step, _sendable(step, bound, resources)))
         return await _limited(work, step, limit)
     if step.is_async:
         return await (call(step, bound) if limit is None else _limited(call(step, bound), step, limit))

@@ -11,6 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 from flowbook.graph.binding import StateView
+from flowbook.plan.paths import item_of
 from flowbook.run.handout import HandOut
 
 
@@ -31,6 +32,11 @@ class Context:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "handing", HandOut(self.run_id, self.path, self.attempt))
+
+    @property
+    def index(self) -> int | None:
+        """Place of the item in its list, from 0; None: the step is not applied by a map."""
+        return item_of(self.path)[1] if self.path.endswith("]") else None
 
     @property
     def idempotency_key(self) -> str:

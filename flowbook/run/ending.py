@@ -10,11 +10,12 @@ import contextlib
 from enum import StrEnum
 from uuid import UUID
 
-from flowbook.errors import Fenced, RunNotFound
-from flowbook.plan.events import Event, RunCancelled
+from flowbook.errors import Fenced, RunNotFound, StoreError
+from flowbook.plan.events import Event, RunCancelled, RunFailed
 from flowbook.plan.journal import to_entry
 from flowbook.plan.records import Status
 from flowbook.ports import RunRow, Settlement, Store
+from flowbook.run.failures import failure_of
 
 
 class Ending(StrEnum):
@@ -63,3 +64,13 @@ async def cancel_child(store: Store, child_id: UUID, by: str) -> None:
         row = await store.send(child_id, "cancel", by, b"")
         if row.status in (Status.PENDING, Status.WAITING):
             await end_uncarried(store, row, by)
+
+
+async def end_broken(store: Store, row: RunRow, error: Exception) -> bool:
+    """Fail a run that cannot be carried on; False: it is no longer this worker's to end."""
+    line = str(error).partition("\n")[0][:500]
+    try:
+        await end_unread(store, row, Status.FAILED, RunFailed("", failure_of(error)), line)
+    except StoreError:
+        return False
+    return True

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from flowbook.errors import DeclarationError, PayloadTooLarge, StepFailed, Unencodable, ValueRefused
 from flowbook.graph.flow import Graph
+from flowbook.graph.mapping import Map
 from flowbook.graph.step import Step
 from flowbook.plan.commands import StartStep
 from flowbook.plan.decide import judge
@@ -32,7 +33,8 @@ class Judge:
     def failed(self, run: Run, command: StartStep, error: BaseException) -> AttemptFailed:
         """An attempt that raised, or ran out of time."""
         place = self.graph.nodes[command.node].step
-        final = isinstance(error, HOPELESS) or (isinstance(place, Step) and not place.retries_on(error))
+        step = place.step if isinstance(place, Map) else place
+        final = isinstance(error, HOPELESS) or (isinstance(step, Step) and not step.retries_on(error))
         failure = failure_of(named(error, command.node) if isinstance(error, Unencodable) else error)
         if final:
             return AttemptFailed(command.path, command.attempt, failure, lost=False, final=True, retry_at=None)

@@ -1,7 +1,7 @@
 """Loading: a claimed run from its row and its journal.
 
-Owns: reading the history after the claim, folding it, and finding attempts that died with their process.
-Refuses: writing; the runner records what is found here.
+Owns: reading the history after the claim, folding it, and finding attempts that died with their process; snapshots of
+the fold. Refuses: writing events; the runner records what is found here.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowbook.codec import decode
-from flowbook.errors import IllegalTransition, Undecodable
+from flowbook.errors import IllegalTransition, Undecodable, Unencodable
 from flowbook.graph.flow import Graph
 from flowbook.plan import snapshots
 from flowbook.plan.apply import begin, fold, lost_attempts
-from flowbook.plan.journal import OUTCOMES, Entry, from_entry
-from flowbook.plan.records import Phase, Run, Trouble, View
-from flowbook.ports import RunRow, Store
+from flowbook.plan.journal import OUTCOMES, from_entry
+from flowbook.plan.mapping import under_way
+from flowbook.plan.records import Run, Trouble, View
+from flowbook.ports import RunRow, Snapshot, Store
 from flowbook.quick import quick
 
 
@@ -40,17 +41,27 @@ async def load(store: Store, graph: Graph, row: RunRow) -> Loaded:
     """Read and fold a run. Raises `StateError` if its input does not fit, `Undecodable` for a damaged journal."""
     run = begin(graph, row.id, input_of(row), row.started_at)
     tag = snapshots.tag(graph)
-    snapshot, entries = await store.history(row.id, tag)
+    snapshot = await store.newest(row.id, tag)
     if snapshot is not None:
         try:
             run = snapshots.load(run, snapshot.payload)
         except Undecodable:  # a snapshot is a cache: without it, everything is folded again
-            snapshot, entries = await store.history(row.id, None)
-    run = fold(graph, run, ((e.seq, from_entry(e)) for e in entries))
+            snapshot = None
+    async for entries in store.pages(row.id, snapshot.seq if snapshot else 0):
+        run = fold(graph, run, ((e.seq, from_entry(e)) for e in entries))
     # A process that ended in order leaves beginnings behind as well: no path has died more often than its owners have.
     lost = tuple((p, n) for p, n in lost_attempts(run) if run.troubles.get(p, Trouble()).lost < row.lost)
-    ready = frozenset(t.path for t in run.tokens.values() if t.phase is Phase.READY) if row.lost else frozenset()
+    ready = under_way(graph, run) if row.lost else frozenset()
     return Loaded(run, snapshot.seq if snapshot else 0, lost, ready)
+
+
+async def keep(store: Store, graph: Graph, row: RunRow, run: Run) -> None:
+    """Store a snapshot of a run that this process owns."""
+    try:
+        payload = snapshots.dump(run)
+    except Unencodable:
+        return  # a reducer made something that only memory can hold; folding again makes it again
+    await store.snapshot(row.id, row.epoch, Snapshot(run.seq, snapshots.tag(graph), payload))
 
 
 def fresh_run(graph: Graph, row: RunRow) -> Loaded:
@@ -66,13 +77,14 @@ def input_of(row: RunRow) -> Mapping[str, Any]:
     return value
 
 
-def view_before(graph: Graph, row: RunRow, entries: tuple[Entry, ...], path: str) -> View:
+async def view_before(store: Store, graph: Graph, row: RunRow, path: str) -> View:
     """What the step at ``path`` saw. Raises `IllegalTransition` if it never finished."""
     run = begin(graph, row.id, input_of(row))
-    for entry in entries:
-        if entry.path == path and entry.kind in OUTCOMES:
-            for token in run.tokens.values():
-                if token.path == path:
-                    return token.view
-        run = fold(graph, run, [(entry.seq, from_entry(entry))])
+    async for entries in store.pages(row.id):
+        for entry in entries:
+            if entry.path == path and entry.kind in OUTCOMES:
+                for token in run.tokens.values():
+                    if token.path == path:
+                        return token.view
+            run = fold(graph, run, [(entry.seq, from_entry(entry))])
     raise IllegalTransition(f"run {row.id} has no result at {path}, so it cannot be computed again")

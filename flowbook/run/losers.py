@@ -16,6 +16,7 @@ from flowbook.graph.flow import Graph
 from flowbook.plan.apply import apply
 from flowbook.plan.events import StepDropped
 from flowbook.plan.journal import Entry, to_entry
+from flowbook.plan.paths import home
 from flowbook.plan.racing import dropped, standing
 from flowbook.plan.records import ROOT, Phase, Run
 
@@ -25,6 +26,7 @@ _stopped: set[asyncio.Task[Any]] = set()
 
 def standing_at(run: Run, path: str) -> bool:
     """Does a token wait for the outcome of this path?"""
+    path = home(path)
     if run.tokens[ROOT].path == path:  # the common case: nothing is forked
         return run.tokens[ROOT].phase is Phase.READY
     return any(t.path == path and t.phase is Phase.READY for t in run.tokens.values())
@@ -43,7 +45,7 @@ def with_losers(graph: Graph, before: Run, after: Run, entry: Entry) -> tuple[Ru
 def stop_losers(run: Run, tasks: MutableMapping[str, asyncio.Task[None]]) -> Iterator[str]:
     """Cancel the attempts at whose paths no token stands any more, and forget them; yields the paths."""
     left = standing(run)
-    for path in [p for p in tasks if p not in left]:
+    for path in [p for p in tasks if home(p) not in left]:
         task = tasks.pop(path)
         task.cancel()
         _stopped.add(task)

@@ -28,6 +28,9 @@ from flowbook.run.answers import ANSWER, taken, too_late
 from flowbook.run.attempts import Bench, Outcome, way_on
 from flowbook.run.failures import failure_of
 
+ToMind = BeginWait | TakeSignal | EndWait | TakeAnswer | EndHandOut
+"""Commands about what waits for others."""
+
 
 class Pauses:
     """The pauses of one run: what has come for them, and how each of them ends."""
@@ -54,9 +57,7 @@ class Pauses:
             self.letters = tuple(x for x in left if x.name in self._known or x.name.partition(" ")[0] in standing)
             self._payloads = {x.id: self._payloads[x.id] for x in self.letters}
 
-    async def mind(
-        self, command: BeginWait | TakeSignal | EndWait | TakeAnswer | EndHandOut, run: Run, read: int, now: datetime
-    ) -> WaitBegan | SignalRefused | Outcome:
+    async def mind(self, command: ToMind, run: Run, read: int, now: datetime) -> WaitBegan | SignalRefused | Outcome:
         """What a command comes to; ``read``: number of the last delivery that was read. Writes nothing."""
         match command:
             case BeginWait(path, node):

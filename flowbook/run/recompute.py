@@ -11,17 +11,20 @@ from flowbook.errors import StepFailed
 from flowbook.graph.results import interpret
 from flowbook.plan.commands import StartStep
 from flowbook.plan.events import StepHandedOut
+from flowbook.plan.mapped import Mapped
 from flowbook.plan.sealed import Absent
 from flowbook.ports import RunRow, Store
 from flowbook.run.attempts import Bench, body
+from flowbook.run.items import Items
 from flowbook.run.loading import view_before
 
 
-async def recomputed(store: Store, bench: Bench, row: RunRow, absent: Absent) -> Any:
-    """The value: from memory (``bench.kept``), or by running its step once more."""
+async def recomputed(store: Store, bench: Bench, row: RunRow, absent: Absent | Mapped) -> Any:
+    """The value: from memory (``bench.kept``), or by running its step once more; of a map the sequence that reads."""
+    if isinstance(absent, Mapped):
+        return Items(absent, store.outcomes_now, bench.key)
     if (absent.path, absent.key) not in bench.kept:
-        _, entries = await store.history(row.id)
-        view = view_before(bench.graph, row, tuple(entries), absent.path)
+        view = await view_before(store, bench.graph, row, absent.path)
         node = absent.path.partition("#")[0]
         command = StartStep(absent.path, "", node, 1)
         step = bench.graph.step_at(node)

@@ -10,20 +10,21 @@ from typing import Any
 
 from flowbook.graph.flow import Graph
 from flowbook.plan.records import Run
-from flowbook.plan.sealed import Sealed
-from flowbook.run.values import unsealed
+from flowbook.run.items import Read
+from flowbook.run.values import shown
 
 
-def result_of(graph: Graph, run: Run, key: bytes | None) -> Any:
+def result_of(graph: Graph, run: Run, key: bytes | None, read: Read) -> Any:
     """What a step that halted the run gave; else the declared outputs, as a dict; else the state.
 
-    An output that the run never came to is left out. ``key`` verifies pickles; raises `SignatureRefused`.
+    An output that the run never came to is left out. ``key`` verifies pickles; raises `SignatureRefused`. ``read``
+    reads the results of large maps when they are looked at.
     """
     if run.halted is not None and run.halted.given:
-        return _opened(run.halted.result, key)
+        return shown(run.halted.result, read, key)
     if graph.outputs is None:
-        return state_of(graph, run, key)
-    return {name: _opened(value, key) for name, value in kept_result(graph, run).items()}
+        return state_of(graph, run, key, read)
+    return {name: shown(value, read, key) for name, value in kept_result(graph, run).items()}
 
 
 def kept_result(graph: Graph, run: Run) -> Any:
@@ -35,11 +36,7 @@ def kept_result(graph: Graph, run: Run) -> Any:
     return {name: values[name] for name in names}
 
 
-def state_of(graph: Graph, run: Run, key: bytes | None) -> Any:
+def state_of(graph: Graph, run: Run, key: bytes | None, read: Read) -> Any:
     """The state as the root token sees it: a dict, or an instance of the class that the flow declares."""
-    values = {name: _opened(value, key) for name, value in run.view.values.items()}
+    values = {name: shown(value, read, key) for name, value in run.view.values.items()}
     return values if graph.schema is None else graph.schema.build(values)
-
-
-def _opened(value: Any, key: bytes | None) -> Any:
-    return unsealed(value, key) if type(value) is Sealed else value

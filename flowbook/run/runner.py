@@ -19,16 +19,19 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
-from flowbook.errors import Fenced, PayloadTooLarge, StateError, StoreError, StoreUnavailable, Unencodable, ValueRefused
+from flowbook.errors import Fenced, PayloadTooLarge, StateError, StoreUnavailable, ValueRefused
 from flowbook.graph.binding import StateView
 from flowbook.graph.flow import Graph
 from flowbook.plan import snapshots
 from flowbook.plan.apply import apply
 from flowbook.plan.commands import (
+    BeginMap,
     BeginWait,
     CancelRun,
+    CollectItem,
     CompleteRun,
     EndHandOut,
+    EndMap,
     EndWait,
     FailRun,
     RunChild,
@@ -41,21 +44,23 @@ from flowbook.plan.commands import (
 from flowbook.plan.decide import decide, has_ended
 from flowbook.plan.events import Event, RunCancelled, RunCompleted, RunFailed, StepStarted
 from flowbook.plan.journal import Entry, from_entry, to_entry
+from flowbook.plan.mapped import Mapped
 from flowbook.plan.records import Run, Status, View
 from flowbook.plan.sealed import Absent
 from flowbook.plan.transitions import after
-from flowbook.ports import CHILD, Ack, RunRow, Settlement, Snapshot
+from flowbook.ports import CHILD, Ack, RunRow, Settlement
 from flowbook.run.attempts import Bench, Outcome, attempt
 from flowbook.run.children import Children
 from flowbook.run.context import Context
-from flowbook.run.ending import Ending, cancel_children, end_unread
-from flowbook.run.failures import failure_of, raised
+from flowbook.run.ending import Ending, cancel_children, end_broken
+from flowbook.run.failures import raised
 from flowbook.run.judging import Judge
 from flowbook.run.latch import Latch
-from flowbook.run.loading import Loaded, fresh_run, load
+from flowbook.run.loading import Loaded, fresh_run, keep, load
 from flowbook.run.losers import standing_at, stop_losers, with_losers
 from flowbook.run.mail import requested
-from flowbook.run.pauses import Pauses
+from flowbook.run.maps import Maps
+from flowbook.run.pauses import Pauses, ToMind
 from flowbook.run.recompute import recomputed
 from flowbook.run.tools import Tools
 from flowbook.run.values import Copies
@@ -100,6 +105,7 @@ class Runner:
         self._pauses = Pauses(self._bench)
         self._judge = Judge(graph, tools)
         self._children = Children(tools, row, self._bench)
+        self._maps = Maps(self._bench, tools.store, row.id)
         self._run: Run
         self.run: Run | None = None
         """The record at the end, for callers in this process."""
@@ -188,6 +194,8 @@ class Runner:
                     listening = True
                 case BeginWait() | TakeSignal() | EndWait() | TakeAnswer() | EndHandOut():
                     moved = await self._mind(command) or moved
+                case BeginMap() | CollectItem() | EndMap():
+                    moved = await self._mind(command) or moved
                 case RunChild():
                     moved = await self._mind(command) or moved
                     alive = self._children.alive(command.path, self._run)
@@ -208,12 +216,15 @@ class Runner:
         await self._wait(until)
         return None
 
-    async def _mind(self, command: BeginWait | TakeSignal | EndWait | TakeAnswer | EndHandOut | RunChild) -> bool:
-        """Begin or end a pause, end a step that was handed out, or have a child under way; False: not now."""
+    async def _mind(self, command: ToMind | BeginMap | CollectItem | EndMap | RunChild) -> bool:
+        """Begin or end a pause or a map, end what was handed out, or have a child under way; False: not now."""
         if self._draining or not self.tools.store.steady:
             return False
         if isinstance(command, RunChild):
             done: Event | Outcome | None = await self._children.mind(command, self._run)
+        elif isinstance(command, BeginMap | CollectItem | EndMap):
+            done = await self._maps.mind(command, self._run)
+            self._errors.pop(command.path, None)  # an item's failure is in the journal, and there may be many
         else:
             done = await self._pauses.mind(command, self._run, self._read, self.tools.clock.now())
         if isinstance(done, Outcome):
@@ -251,7 +262,8 @@ class Runner:
 
     async def _try(self, command: StartStep, view: View) -> None:
         try:
-            outcome = await attempt(self._bench, command, view)
+            item = command.path.endswith("]")
+            outcome = await (self._maps.attempt(command, view) if item else attempt(self._bench, command, view))
         except asyncio.CancelledError as error:
             # Not every cancel is ours: a step that awaits something cancelled raises it too, and has failed.
             outcome = Outcome(command, cancelled=True) if self._stopping else Outcome(command, error=error)
@@ -363,12 +375,7 @@ class Runner:
     async def _snapshot(self) -> None:
         run = replace(self._run, started={**self._run.started, **self._attempts})
         self._snapshot_seq = run.seq
-        try:
-            payload = snapshots.dump(run)
-        except Unencodable:
-            return  # a reducer made something that only memory can hold; folding again makes it again
-        snapshot = Snapshot(run.seq, snapshots.tag(self.graph), payload)
-        await self.tools.store.snapshot(self.row.id, self.row.epoch, snapshot)
+        await keep(self.tools.store, self.graph, self.row, run)
 
     # -- mail ----------------------------------------------------------------------------------------------------------
 
@@ -450,12 +457,8 @@ class Runner:
     async def _give_up(self, error: Exception) -> None:
         """Fail a run that cannot be carried on, so that nobody tries again and again."""
         self.exception = error
-        line = str(error).partition("\n")[0][:500]
-        try:
-            await end_unread(self.tools.store, self.row, Status.FAILED, RunFailed("", failure_of(error)), line)
-        except StoreError:
-            return  # no longer ours to end
-        self._tell([], None)
+        if await end_broken(self.tools.store, self.row, error):
+            self._tell([], None)
 
     async def _stop_attempts(self) -> bool:
         """Cancel what is under way and wait for it a while; threads go on by themselves, their outcome is ignored.
@@ -478,10 +481,10 @@ class Runner:
     # -- small things --------------------------------------------------------------------------------------------------
 
     def _context(self, command: StartStep, view: View) -> Context:
-        state = StateView(Copies(view.values, self.tools.key, self._kept))
+        state = StateView(Copies(view.values, self.tools.key, self._kept, self.tools.store.outcomes_now))
         return Context(self.row.id, self.graph.name, command.path, command.attempt, state, self.tools.clock.now)
 
-    async def _recompute(self, absent: Absent) -> Any:
+    async def _recompute(self, absent: Absent | Mapped) -> Any:
         return await recomputed(self.tools.store, self._bench, self.row, absent)
 
     def _tell(self, entries: Sequence[Entry], ack: Ack | None) -> None:

@@ -12,14 +12,16 @@ from typing import Any
 from flowbook.codec import encode, fresh, load_pickle, sign_pickle
 from flowbook.errors import SignatureRefused, Unencodable
 from flowbook.graph.step import Step
+from flowbook.plan.mapped import Mapped
 from flowbook.plan.sealed import Absent, Sealed
+from flowbook.run.items import Items, Read
 
 ATOMS = frozenset({int, str, float, bool, bytes, type(None)})
 """What a step cannot change, so that it needs no copy."""
-_PLACEHOLDERS = frozenset({Sealed, Absent})
+_PLACEHOLDERS = frozenset({Sealed, Absent, Mapped})
 
-Recompute = Callable[[Absent], Awaitable[Any]]
-"""Runs the step behind a placeholder again and returns the value."""
+Recompute = Callable[[Absent | Mapped], Awaitable[Any]]
+"""Runs the step behind a placeholder again and returns the value; of a map the sequence of its results."""
 
 
 class Copies(Mapping[str, Any]):
@@ -28,15 +30,16 @@ class Copies(Mapping[str, Any]):
     A pickle is opened, a value that would have to be computed again is shown as its placeholder.
     """
 
-    __slots__ = ("_copied", "_kept", "_key", "_values")
+    __slots__ = ("_copied", "_kept", "_key", "_read", "_values")
 
     def __init__(
         self,
         values: Mapping[str, Any],
         key: bytes | None = None,
         kept: Mapping[tuple[str, str | None], Any] | None = None,
+        read: Read | None = None,
     ) -> None:
-        self._values, self._key, self._kept = values, key, kept or {}
+        self._values, self._key, self._kept, self._read = values, key, kept or {}, read
         self._copied: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
@@ -49,6 +52,8 @@ class Copies(Mapping[str, Any]):
                     value = unsealed(value, self._key)
                 case Absent():
                     value = self._kept.get((value.path, value.key), value)
+                case Mapped() if self._read is not None:
+                    value = Items(value, self._read, self._key)
                 case _:
                     value = fresh(value)
             self._copied[name] = value
@@ -74,12 +79,23 @@ async def opened(value: Any, key: bytes | None, recompute: Recompute) -> Any:
     match value:
         case Sealed():
             return unsealed(value, key)
-        case Absent():
+        case Absent() | Mapped():
             return await recompute(value)
         case dict() if has_placeholders(value):  # a whole result, or the whole state
             return {name: await opened(inner, key, recompute) for name, inner in value.items()}
         case _:
             return fresh(value)
+
+
+def shown(value: Any, read: Read, key: bytes | None) -> Any:
+    """A value of a state as callers get it."""
+    match value:
+        case Mapped():
+            return Items(value, read, key)
+        case Sealed():
+            return unsealed(value, key)
+        case _:
+            return value
 
 
 def unsealed(value: Sealed, key: bytes | None) -> Any:

@@ -17,7 +17,7 @@ from flowbook.plan.records import Failure, Status
 from flowbook.ports import RunRow
 from flowbook.show.layout import Layout, arrange
 from flowbook.show.looks import LOOKS, STATUS
-from flowbook.show.painted import layout_of, paint
+from flowbook.show.painted import items_text, layout_of, paint
 from flowbook.show.safe import duration, escape
 from flowbook.show.svg import LEAST, data_uri, draw
 from flowbook.show.topology import topology_of
@@ -158,6 +158,17 @@ def waits_text(step: StepView) -> str:
     return ", ".join(t for t in (names, until, refused) if t)
 
 
+def says(step: StepView) -> str:
+    """What a row about a step says at its end: its error, what it waits for, how its items do, or its result."""
+    last = step.attempts[-1] if step.attempts else None
+    error = f"{last.failure.type}: {last.failure.message}" if last and last.failure else ""
+    if step.items is not None:
+        index, failure = step.items.troubles[-1] if step.items.troubles else (0, None)
+        trouble = f", item {index}: {failure.type}: {failure.message}" if failure else ""
+        return f"{items_text(step)} items{trouble}"
+    return error or waits_text(step) or result_text(step)
+
+
 def value_text(value: Any) -> str:
     """A value as a short text."""
     if isinstance(value, str | int | float | bool | None):
@@ -175,7 +186,6 @@ def _steps(view: RunView, now: datetime) -> str:
     body = []
     for step in view.steps[-STEPS_SHOWN:]:
         last = step.attempts[-1] if step.attempts else None
-        error = f"{last.failure.type}: {last.failure.message}" if last and last.failure else ""
         seconds = step.seconds
         if seconds is None and last and last.started_at and step.state.value == "running":
             seconds = (now - last.started_at).total_seconds()
@@ -184,7 +194,7 @@ def _steps(view: RunView, now: datetime) -> str:
             [
                 f'<span style="{_MONO}">{escape(step.path, 120)}</span>', f"{look.sign} {state_text(step)}",
                 str(last.number if last else ""), "" if seconds is None else duration(seconds),
-                escape(error or waits_text(step) or result_text(step), VALUE_LIMIT),
+                escape(says(step), VALUE_LIMIT),
             ]
         )  # fmt: skip
     hidden = len(view.steps) - len(body)

@@ -37,6 +37,14 @@ def marks(view: RunView, now: datetime) -> Mapping[str, Mark]:
     return {node: mark(step, now, firings[node]) for node, step in view.nodes.items()}
 
 
+def items_text(step: StepView) -> str:
+    """How many items of a map are done: ``37/100``, ``98/100 · 2 failed``; empty for anything else."""
+    if step.items is None:
+        return ""
+    failed = f" · {step.items.failed} failed" if step.items.failed else ""
+    return f"{step.items.done}/{step.items.total}{failed}"
+
+
 def mark(step: StepView, now: datetime, firings: int = 1) -> Mark:
     """How one firing is doing; ``firings``: how often its node has fired."""
     last = step.attempts[-1] if step.attempts else None
@@ -74,6 +82,9 @@ def mark(step: StepView, now: datetime, firings: int = 1) -> Mark:
             parts += [clean(kind, 40), *([f"attempt {number}"] if number > 1 else [])]
         case State.PENDING | State.CANCELLED | State.SKIPPED:
             parts.append(step.state.value)
+    if step.items is not None:
+        parts, clocked = [[items_text(step), *p] if p else p for p in (parts, clocked)]
+        error = error or "; ".join(f"item {i}: {f.type}: {f.message}" for i, f in step.items.troubles[-3:])
     times = [f"{firings} times"] if firings > 1 else []
     text = " · ".join([*parts, *times])
     return Mark(step.state, text, clean(error, 300), since, until, " · ".join([*clocked, *times]) if clocked else "")

@@ -146,6 +146,13 @@ def _card(box: Box, mark: Mark | None, running: bool) -> str:
             f'<rect x="{left + 3:.1f}" y="{top + 3:.1f}" width="{box.w - 6:.1f}" height="{box.h - 6:g}" rx="6.5" '
             f'fill="none" stroke="{ink.stroke}" stroke-width="1"/>'
         )
+    if box.place.many:  # a pile: the edges of two more cards look out below
+        piled = "".join(
+            f'<path class="fb-pile" d="M{left + shift + 4:.1f} {top + box.h + shift:.1f} h{box.w - 8:.1f} '
+            f'q4 0 4 -4 v{-(box.h - 12):.1f}" fill="none" stroke="{ink.stroke}" stroke-width="1.2" opacity=".75"/>'
+            for shift in (3.0, 6.0)
+        )
+        parts.append(piled)
     if mark:
         parts.append(
             f'<g transform="translate({left + 10:.1f} {box.y - 8:.1f})">'

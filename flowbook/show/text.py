@@ -18,7 +18,7 @@ from flowbook.ids import short
 from flowbook.observe.views import RunView
 from flowbook.plan.records import Status
 from flowbook.ports import RunRow
-from flowbook.show.html import ago, result_text, state_text, summary, took, waits_text
+from flowbook.show.html import ago, says, state_text, summary, took, waits_text
 from flowbook.show.looks import LOOKS, STATUS
 from flowbook.show.safe import clean, duration
 from flowbook.show.topology import Kind, topology_of
@@ -54,12 +54,11 @@ def run_table(view: RunView, now: datetime | None = None) -> RenderableType:
         for step in view.steps:
             look = LOOKS[step.state]
             last = step.attempts[-1] if step.attempts else None
-            error = f"{last.failure.type}: {last.failure.message}" if last and last.failure else ""
             table.add_row(
                 _plain(step.path, 80), Text(f"{look.sign} {state_text(step)}", look.terminal),
                 str(last.number if last else ""),
                 "" if step.seconds is None else duration(step.seconds),
-                _plain(error or waits_text(step) or result_text(step), 120),
+                _plain(says(step), 120),
             )  # fmt: skip
         parts.append(table)
     if view.failure:
@@ -77,7 +76,8 @@ def run_plain(view: RunView, now: datetime | None = None) -> str:
     lines = [" · ".join([head, *(clean(fact, 80) for fact in summary(view, now))])]
     for step in view.steps[-50:]:
         took = "" if step.seconds is None else f"  {duration(step.seconds)}"
-        waits = f"  {clean(waits_text(step), 120)}" if waits_text(step) else ""
+        words = says(step) if step.items else waits_text(step)
+        waits = f"  {clean(words, 120)}" if words else ""
         lines.append(f"  {LOOKS[step.state].sign} {clean(step.path, 80)}{took}{waits}")
     if view.failure:
         lines.append(f"  {clean(view.failure.type, 80)}: {clean(view.failure.message, 300)}")

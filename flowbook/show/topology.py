@@ -19,6 +19,8 @@ from typing import Any
 from flowbook.graph.checks import check
 from flowbook.graph.expression import Branch, Fragment, Terminal, Unknown, fragment
 from flowbook.graph.flow import Graph
+from flowbook.graph.flow import Place as Node
+from flowbook.graph.mapping import Map
 from flowbook.graph.names import END, START
 from flowbook.graph.pause import Pause
 from flowbook.graph.step import Step
@@ -52,6 +54,8 @@ class Place:
     """What is worth knowing of the step before it runs ("3 retries"); empty: nothing, or not known."""
     nested: bool = False
     """True: another flow runs there."""
+    many: bool = False
+    """True for a map: it is drawn as a pile of cards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,8 @@ def topology_of(thing: Any) -> Topology:
         labels = {n: tuple(map(label_text, node.labels)) for n, node in thing.nodes.items()}
         notes = {n: _note(node.step) for n, node in thing.nodes.items()}
         flows = {n for n, node in thing.nodes.items() if isinstance(node.step, Subflow)}
-        return _build(thing.name, thing.entry, ways, labels, _pairs(thing.joins), notes, thing.races, flows)
+        maps = {n for n, node in thing.nodes.items() if isinstance(node.step, Map)}
+        return _build(thing.name, thing.entry, ways, labels, _pairs(thing.joins), notes, thing.races, flows, maps)
     if isinstance(thing, Mapping):
         return _from_spec(thing)
     return _from_fragment(fragment(thing))
@@ -109,14 +114,15 @@ def _build(
     notes: Mapping[str, str] | None = None,
     races: AbstractSet[tuple[str, int]] = frozenset(),
     flows: Collection[str] = (),
+    maps: Collection[str] = (),
 ) -> Topology:
     """``joins``: join -> the nodes whose forks meet there; ``races``: (node, way) of forks whose first branch wins;
-    ``flows``: nodes that run another flow.
+    ``flows``: nodes that run another flow; ``maps``: nodes that stand for many.
     """
     it = _Builder(ways, joins)
     it.place(START, Kind.START, START)
     for node in ways:
-        it.place(node, Kind.STEP, node, (notes or {}).get(node, ""), nested=node in flows)
+        it.place(node, Kind.STEP, node, (notes or {}).get(node, ""), nested=node in flows, many=node in maps)
     it.place(END, Kind.END, END)
     it.lead(START, tuple(entry), "", race=(START, 0) in races)
     for node, out in ways.items():
@@ -139,8 +145,10 @@ class _Builder:
         self._forks = joins
         self._bars: dict[str, str] = {}
 
-    def place(self, key: str, kind: Kind, name: str, note: str = "", *, nested: bool = False) -> str:
-        it = Place(f"n{len(self.places)}", kind, name, note, nested)
+    def place(
+        self, key: str, kind: Kind, name: str, note: str = "", *, nested: bool = False, many: bool = False
+    ) -> str:
+        it = Place(f"n{len(self.places)}", kind, name, note, nested, many)
         self.places.append(it)
         self.ids[key] = it.id
         return it.id
@@ -180,13 +188,14 @@ class _Builder:
         return source in seen
 
 
-def _note(step: Step | Pause | Subflow) -> str:
+def _note(step: Node) -> str:
     if isinstance(step, Pause):
         return _pause_note(step.names, step.seconds)
     if isinstance(step, Subflow):
         return _flow_note(step.flow.name)
     policy = step.policy
-    parts = ["if ..."] if step.guard is not None else []
+    parts = [_map_note(step.over, step.concurrency)] if isinstance(step, Map) else []
+    parts += ["if ..."] if isinstance(step, Step) and step.guard is not None else []
     if policy.retries:
         parts.append("1 retry" if policy.retries == 1 else f"{policy.retries} retries")
     if policy.timeout is not None:
@@ -203,6 +212,10 @@ def _pause_note(names: Iterable[str], seconds: float | None) -> str:
 
 def _flow_note(flow: str) -> str:
     return clean(f"⧉ {flow}", 80)
+
+
+def _map_note(over: str, concurrency: int) -> str:
+    return clean(f"∀ {over} · {concurrency} at once", 60)
 
 
 def _pairs(joins: Mapping[tuple[str, int], str | None]) -> dict[str, set[str]]:
@@ -227,7 +240,10 @@ def _from_spec(spec: Mapping[str, Any]) -> Topology:
     races = frozenset((str(node), int(way)) for node, way in spec.get("races") or ())
     flows = {str(n["name"]): str(n["flow"].get("name", "")) for n in nodes if isinstance(n.get("flow"), Mapping)}
     notes |= {n: _flow_note(flow) for n, flow in flows.items()}
-    return _build(str(spec.get("name", "")), entry, ways, labels, _pairs(report.joins), notes, races, flows.keys())
+    maps = {str(n["name"]): n["map"] for n in nodes if isinstance(n.get("map"), Mapping)}
+    notes |= {n: _map_note(str(m.get("over", "")), m.get("concurrency", 0)) for n, m in maps.items()}
+    name, joins = str(spec.get("name", "")), _pairs(report.joins)
+    return _build(name, entry, ways, labels, joins, notes, races, flows.keys(), maps.keys())
 
 
 def _spec_label(label: Any) -> str:
@@ -243,7 +259,7 @@ def _from_fragment(it: Fragment) -> Topology:
         key = _key(node)
         if key not in found.ids:
             kind = Kind.START if key == START else Kind.END if key == END else Kind.STEP
-            found.place(key, kind, key, nested=isinstance(node, Subflow))
+            found.place(key, kind, key, nested=isinstance(node, Subflow), many=isinstance(node, Map))
     for edge in it.edges:
         found.ways.append(Way(found.ids[_key(edge.source)], found.ids[_key(edge.target)], RACE if edge.race else ""))
     for r in it.routings:
@@ -254,7 +270,7 @@ def _from_fragment(it: Fragment) -> Topology:
 
 
 def _key(node: Any) -> str:
-    if isinstance(node, Step | Pause | Subflow | Terminal):
+    if isinstance(node, Node | Terminal):
         return node.name
     if isinstance(node, Unknown):
         return clean(node.shown, 40)

@@ -7,14 +7,15 @@ everything is gone with the process. The same contract as Postgres, held by one 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
 from flowbook.errors import StoreError, StoreUnavailable
 from flowbook.plan.forks import inherited
-from flowbook.plan.journal import Entry
+from flowbook.plan.journal import OUTCOMES, Entry
 from flowbook.plan.records import Status
 from flowbook.ports import Ack, Definition, Mail, NewFork, NewRun, RunQuery, RunRow, Settlement, Snapshot, Started
 from flowbook.store.blobs import refuse_huge
@@ -188,6 +189,32 @@ class MemoryStore:
         if newest is not None:
             return newest, tuple(kept.journal[newest.seq :])
         return None, (*inherited(database.ancestors(kept)), *kept.journal)
+
+    async def newest(self, run_id: UUID, tag: str) -> Snapshot | None:
+        """The newest snapshot of that tag."""
+        kept = (await self._turn()).runs.get(run_id)
+        fitting = [snapshot for snapshot in kept.snapshots if snapshot.tag == tag] if kept is not None else []
+        return max(fitting, key=lambda snapshot: snapshot.seq, default=None)
+
+    async def pages(self, run_id: UUID, after: int = 0) -> AsyncIterator[Sequence[Entry]]:
+        """The journal in order after entry ``after``, in pieces; items of a map come without what they returned."""
+        database = await self._turn()
+        kept = database.runs.get(run_id)
+        if kept is None:
+            return
+        before = () if after else inherited(database.ancestors(kept))
+        if found := (*before, *kept.journal[after:]):
+            yield tuple(replace(e, payload=b"") if e.kind in OUTCOMES and e.path.endswith("]") else e for e in found)
+
+    async def outcomes(self, run_id: UUID, paths: Sequence[str]) -> Sequence[Entry]:
+        """The outcomes of these paths, in their order."""
+        return (await self._turn()).ended(run_id, paths)
+
+    def outcomes_now(self, run_id: UUID, paths: Sequence[str]) -> Sequence[Entry]:
+        """The same for who is no coroutine."""
+        if not self._open:
+            raise StoreUnavailable("the app is closed, and these results lie in its store: read them before")
+        return self.database.ended(run_id, paths)
 
     async def append(self, run_id: UUID, epoch: int, entries: Sequence[Entry]) -> Ack:
         """Write entries at the end of the journal, all or none.

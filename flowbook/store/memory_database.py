@@ -32,7 +32,8 @@ class Kept:
 
     row: RunRow
     journal: list[Entry] = field(default_factory=list)
-    outcomes: set[str] = field(default_factory=set)
+    outcomes: dict[str, int] = field(default_factory=dict)
+    """Path -> seq of its outcome."""
     mail: list[Mail] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
     forked: NewFork | None = None
@@ -41,11 +42,16 @@ class Kept:
     def write(self, entries: Sequence[Entry], at: datetime) -> None:
         """Add entries to the journal, all or none. Raises `PathClash`."""
         ended = [entry.path for entry in entries if entry.kind in OUTCOMES]
-        if len(set(ended)) < len(ended) or self.outcomes & set(ended):
+        if len(set(ended)) < len(ended) or self.outcomes.keys() & set(ended):
             raise PathClash(f"run {self.row.id}: one of the paths {ended!r} has its outcome already; a bug in flowbook")
-        self.outcomes.update(ended)
         for entry in entries:
             self.journal.append(replace(entry, seq=len(self.journal) + 1, at=at))
+            if entry.kind in OUTCOMES:
+                self.outcomes[entry.path] = len(self.journal)
+
+    def outcome(self, path: str) -> Entry | None:
+        """The outcome of a path."""
+        return self.journal[self.outcomes[path] - 1] if path in self.outcomes else None
 
 
 @dataclass(slots=True)
@@ -149,6 +155,14 @@ class MemoryDatabase:
             fork, kept = kept.forked, self.runs[kept.forked.parent]
             found.append(Ancestor(kept.journal, fork.seq, fork.without))
         return found
+
+    def ended(self, run_id: UUID, paths: Sequence[str]) -> list[Entry]:
+        """The outcomes of these paths, in their order; what a fork has not done itself it has from those before it."""
+        line = [self.kept(run_id)]
+        while (fork := line[-1].forked) is not None:
+            line.append(self.runs[fork.parent])
+        found = (next((o for kept in line if (o := kept.outcome(path)) is not None), None) for path in paths)
+        return [entry for entry in found if entry is not None]
 
     def due(self, known: frozenset[str], namespace: str, queues: Sequence[str]) -> list[UUID]:
         """Runs that may be claimed now, the most urgent first."""

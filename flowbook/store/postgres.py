@@ -6,6 +6,7 @@ Owns: putting the parts together and opening and closing them in order. Refuses:
     writer, flushes   the group commit; `patience` for runs whose row stays locked
     claims            becoming an owner
     reads, blobs      everything that is looked at; large values
+    aside             the same for who is no coroutine
     liveness, wakes   being alive, hearing of mail
     migrate           the schema
 """
@@ -13,7 +14,7 @@ Owns: putting the parts together and opening and closing them in order. Refuses:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -22,11 +23,12 @@ from flowbook.plan.journal import Entry
 from flowbook.plan.records import Status
 from flowbook.ports import Ack, Definition, Mail, NewFork, NewRun, RunQuery, RunRow, Settlement, Snapshot, Started
 from flowbook.store import migrate
+from flowbook.store.aside import Aside
 from flowbook.store.blobs import LARGE, Blobs, refuse_huge
 from flowbook.store.claims import Claims
 from flowbook.store.ledger import Ledger
 from flowbook.store.liveness import Liveness
-from flowbook.store.reads import Reads
+from flowbook.store.reads import PAGE, Reads
 from flowbook.store.retrying import Line
 from flowbook.store.rows import Line as JournalLine
 from flowbook.store.rows import to_line
@@ -57,6 +59,7 @@ class PostgresStore:
         self._line = Line(url, "reader")
         self._blobs = Blobs(url)
         self._reads = Reads(self._line, self._blobs)
+        self._aside = Aside(url)
         self._liveness = Liveness(
             url, self.worker_id, lease=lease, on_dead=self._freed, on_steady=lambda: self._wake(None)
         )
@@ -93,6 +96,7 @@ class PostgresStore:
         await self._writer.close()
         await self._liveness.stop()
         await self._blobs.close()
+        await self._aside.close()
         await self._line.close()
 
     def on_wake(self, callback: Callable[[UUID | None], None]) -> None:
@@ -173,6 +177,34 @@ class PostgresStore:
         snapshot, entries, last = await self._reads.history(run_id, tag)
         self._ledger.learn(run_id, last)
         return snapshot, entries
+
+    async def newest(self, run_id: UUID, tag: str) -> Snapshot | None:
+        """The newest snapshot of that tag."""
+        return await self._reads.newest(run_id, tag)
+
+    async def pages(self, run_id: UUID, after: int = 0) -> AsyncIterator[Sequence[Entry]]:
+        """The journal in order after entry ``after``, in pieces; items of a map come without what they returned."""
+        first = after == 0
+        while True:
+            page = await self._reads.page(run_id, after)
+            if first and (prefix := await self._reads.prefix(run_id, page)):
+                yield prefix
+            first = False
+            after = page[-1].seq if page else after
+            if len(page) < PAGE:
+                self._ledger.learn(run_id, after)
+            if page:
+                yield page
+            if len(page) < PAGE:
+                return
+
+    async def outcomes(self, run_id: UUID, paths: Sequence[str]) -> Sequence[Entry]:
+        """The outcomes of these paths, in their order; the first ones only if they are large, but one at least."""
+        return await self._reads.outcomes(run_id, paths)
+
+    def outcomes_now(self, run_id: UUID, paths: Sequence[str]) -> Sequence[Entry]:
+        """The same for who is no coroutine: blocks its caller, whatever thread that is."""
+        return self._aside.outcomes(run_id, paths)
 
     async def append(self, run_id: UUID, epoch: int, entries: Sequence[Entry]) -> Ack:
         """Write entries at the end of the journal, all or none, durably.

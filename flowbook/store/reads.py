@@ -30,6 +30,10 @@ from flowbook.store.rows import to_json, to_run
 
 MOST_RUNS: Final = 1000
 """A list of runs is never longer."""
+PAGE: Final = 2000
+"""Entries of a journal that are read at once to be folded."""
+BUDGET: Final = 4 * 1024 * 1024
+"""Bytes of outcomes that are read at once, one outcome at least."""
 
 
 class Reads:
@@ -48,9 +52,8 @@ class Reads:
                 snapshot = Snapshot(record["seq"], record["tag"], record["payload"])
         after = snapshot.seq if snapshot is not None else 0
         entries = await self._blobs.entries(await self._line.fetch(sql.HISTORY, run_id, after))
-        if not after and entries and entries[0].kind is Kind.FORKED:
-            records = await self._line.fetch(sql.PREFIX, run_id, list(KEPT))
-            entries[:0] = renumbered(await self._blobs.entries(records))
+        if not after:
+            entries[:0] = await self.prefix(run_id, entries)
         return snapshot, entries, entries[-1].seq if entries else after
 
     async def fork(self, fork: NewFork, line: JournalLine) -> RunRow:
@@ -62,6 +65,26 @@ class Reads:
             return await self.run(fork.id)
         except RunNotFound:
             raise RunNotFound(f"there is no run {fork.parent} to be forked") from None
+
+    async def prefix(self, run_id: UUID, entries: Sequence[Entry]) -> list[Entry]:
+        """What goes before the first ``entries`` of a journal: nothing, unless they say that the run is a fork."""
+        if not entries or entries[0].kind is not Kind.FORKED:
+            return []
+        records = await self._line.fetch(sql.PREFIX, run_id, list(KEPT))
+        return renumbered(await self._blobs.entries(records))
+
+    async def newest(self, run_id: UUID, tag: str) -> Snapshot | None:
+        """The newest snapshot of that tag."""
+        record = await self._line.fetchrow(sql.NEWEST_SNAPSHOT, run_id, tag)
+        return None if record is None else Snapshot(record["seq"], record["tag"], record["payload"])
+
+    async def page(self, run_id: UUID, after: int) -> list[Entry]:
+        """The next entries of a journal, without the values of a map's items; fewer than `PAGE`: they are the last."""
+        return await self._blobs.entries(await self._line.fetch(sql.PAGE, run_id, after, PAGE))
+
+    async def outcomes(self, run_id: UUID, paths: Sequence[str]) -> list[Entry]:
+        """The first outcomes of these paths that stay within `BUDGET`."""
+        return await self._blobs.entries(await self._line.fetch(sql.ITEMS, run_id, list(paths), BUDGET))
 
     async def snapshot(self, run_id: UUID, epoch: int, snapshot: Snapshot) -> None:
         """Keep a fold, through the fence."""

@@ -18,6 +18,9 @@ from flowbook.plan.events import (
     ChildFinished,
     ChildStarted,
     Event,
+    ItemFinished,
+    MapBegan,
+    MapFinished,
     RunCancelled,
     RunCompleted,
     RunFailed,
@@ -65,6 +68,9 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(AttemptFailed, paths, attempts, failures, st.booleans(), st.booleans(), st.none() | moments),
     st.builds(ChildStarted, paths, st.uuids(), st.text(), attempts),
     st.builds(ChildFinished, paths, st.uuids(), st.integers(), st.none() | st.text(), st.none() | st.integers(0, 3)),
+    st.builds(MapBegan, paths, attempts),
+    st.builds(ItemFinished, paths.map("{}[3]".format), attempts, plain, st.integers(0, 9999).map(lambda ms: ms / 1000)),
+    st.builds(MapFinished, paths, attempts, attempts, st.text(), st.none() | attempts, st.none() | st.lists(plain)),
     st.builds(CancelRequested, st.text(), st.integers(0, 9)),
     st.builds(RunRetried, st.text(), st.integers(0, 9)),
     st.just(RunCompleted()),
@@ -90,6 +96,12 @@ def test_an_update_is_stored_once(event: StepFinished) -> None:
     assert len(stored) < 11_000
 
 
+def test_an_items_row_is_understood_without_its_payload() -> None:
+    """A fold reads the rows of items without what they returned."""
+    entry = to_entry(ItemFinished("m#1[3]", 2, "much"))
+    assert from_entry(replace(entry, payload=b"")) == ItemFinished("m#1[3]", 2, None)
+
+
 def test_each_event_has_a_kind_of_its_own_and_one_is_an_outcome() -> None:
     """The unique index on outcomes holds one result per path, and as many attempts as there are."""
     examples: list[Event] = [
@@ -101,6 +113,7 @@ def test_each_event_has_a_kind_of_its_own_and_one_is_an_outcome() -> None:
         SignalRefused("a#1", "go", 1, Failure("", "", "")),
         StepDropped("a#1"),
         ChildStarted("a#1", UUID(int=1), "sub"),
+        MapBegan("m#1", 3),
         CancelRequested("me"),
         RunRetried("me"),
         RunForked("a#1", {}, UUID(int=1)),
