@@ -25,7 +25,7 @@ from flowbook.graph.results import interpret
 from flowbook.graph.state import merge
 from flowbook.graph.step import Step
 from flowbook.plan.commands import StartStep
-from flowbook.plan.events import StepFinished, StepHandedOut
+from flowbook.plan.events import ItemFinished, StepFinished, StepHandedOut
 from flowbook.plan.journal import Entry, read_back, to_entry
 from flowbook.plan.records import View
 from flowbook.ports import Executor
@@ -47,7 +47,7 @@ class Outcome:
 
     command: StartStep
     entry: Entry | None = None
-    event: StepFinished | None = None
+    event: StepFinished | ItemFinished | None = None
     """What the entry reads as, where that is known without decoding it."""
     error: BaseException | None = None
     cancelled: bool = False
