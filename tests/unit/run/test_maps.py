@@ -381,7 +381,8 @@ async def test_what_a_dead_process_had_under_way_is_counted_item_by_item(apps: A
 
     def has_begun(attempt: int) -> bool:
         rows = apps.database.runs[run.id].journal
-        return any((e.path, e.kind, e.attempt) == ("fatal#1[1]", "started", attempt) for e in rows)
+        written = any((e.path, e.kind, e.attempt) == ("fatal#1[1]", "started", attempt) for e in rows)
+        return written and ran[1] == attempt
 
     for death in (1, 2, 3):
         await until(functools.partial(has_begun, death))
