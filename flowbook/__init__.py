@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flowbook.graph.pause import sleep as sleep
     from flowbook.graph.pause import wait as wait
     from flowbook.graph.pause import wait_any as wait_any
+    from flowbook.graph.pipeline import pipeline as pipeline
     from flowbook.graph.race import parallel as parallel
     from flowbook.graph.race import race as race
     from flowbook.graph.resource import Resource as Resource
@@ -68,6 +69,7 @@ _PLACES = {
     "map_": ("graph.mapping", "map_"),
     "resource": ("graph.resource", "resource"),
     "parallel": ("graph.race", "parallel"),
+    "pipeline": ("graph.pipeline", "pipeline"),
     "race": ("graph.race", "race"),
     "sleep": ("graph.pause", "sleep"),
     "step": ("graph.step", "step"),
@@ -101,6 +103,7 @@ __all__ = [
     "halt",
     "map_",
     "parallel",
+    "pipeline",
     "race",
     "resource",
     "sleep",

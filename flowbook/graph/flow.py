@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, overload
 
 from flowbook.errors import DeclarationError, TopologyError
 from flowbook.graph import launch
@@ -17,6 +17,7 @@ from flowbook.graph.binding import slots
 from flowbook.graph.checks import check
 from flowbook.graph.durations import Duration
 from flowbook.graph.expression import END_NODE, START_NODE, Case, Edge, Fragment, Routing, Unknown, fragment
+from flowbook.graph.forms import machine, of_class
 from flowbook.graph.mapping import Map
 from flowbook.graph.names import END, NAME, START
 from flowbook.graph.pause import Pause, Signal, length
@@ -82,6 +83,8 @@ class Graph:
     """State keys that are the result of a run; None: all of the state is."""
     recursion_limit: int = RECURSION_LIMIT
     """How often a run may come to one node."""
+    doc: str = ""
+    """The docstring of the class that declares it; for people."""
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -152,9 +155,54 @@ class Graph:
         return iter(self.nodes.values())
 
 
+@overload
+def graph(name: type, /) -> Graph: ...
+@overload
 def graph(
     name: str,
     topology: Any,
+    *more: Any,
+    state: type | None = ...,
+    version: str | None = ...,
+    freeze: Mapping[str, Any] | None = ...,
+    pickled: bool = ...,
+    resources: Sequence[Resource] = ...,
+    retries: int = ...,
+    backoff: Backoff | Sequence[float] | None = ...,
+    timeout: Duration | None = ...,
+    retry_on: RetryOn | None = ...,
+    no_retry_on: RetryOn | None = ...,
+    run_timeout: Duration | None = ...,
+    outputs: Sequence[str] | None = ...,
+    recursion_limit: int = ...,
+    entry: Any = ...,
+    terminal: Any = ...,
+) -> Graph: ...
+@overload
+def graph(
+    *,
+    name: str | None = None,
+    state: type | None = ...,
+    version: str | None = ...,
+    freeze: Mapping[str, Any] | None = ...,
+    pickled: bool = ...,
+    resources: Sequence[Resource] = ...,
+    retries: int = ...,
+    backoff: Backoff | Sequence[float] | None = ...,
+    timeout: Duration | None = ...,
+    retry_on: RetryOn | None = ...,
+    no_retry_on: RetryOn | None = ...,
+    run_timeout: Duration | None = ...,
+    outputs: Sequence[str] | None = ...,
+    recursion_limit: int = ...,
+    entry: Any = ...,
+    terminal: Any = ...,
+) -> Callable[[type], Graph]: ...
+
+
+def graph(
+    name: Any = None,
+    topology: Any = UNSAID,
     *more: Any,
     state: type | None = None,
     version: str | None = None,
@@ -169,7 +217,9 @@ def graph(
     run_timeout: Duration | None = None,
     outputs: Sequence[str] | None = None,
     recursion_limit: int = RECURSION_LIMIT,
-) -> Graph:
+    entry: Any = None,
+    terminal: Any = None,
+) -> Graph | Callable[[type], Graph]:
     """A graph from one or several topology expressions: ``fb.graph("etl", load >> [a, b] >> report)``.
 
     ``retries``, ``backoff``, ``timeout`` (per attempt), ``retry_on`` and ``no_retry_on`` hold for every step that does
@@ -179,12 +229,29 @@ def graph(
     the steps were written. ``outputs``: the state keys that are a run's result; left out, all of the state is.
     ``recursion_limit``: how often a run may come to one node before it fails with FB318; a retry may raise it.
 
+    A state machine says where it begins and ends: ``entry=draft``, ``terminal=[published, rejected]``, each a node or
+    its name. With ``terminal`` a node that leads nowhere and is not named there is a mistake.
+
+    As a decorator, ``@fb.graph`` or ``@fb.graph(name="review")``, it makes a class a flow: ``topology`` (and ``nodes``,
+    ``entry``, ``terminal``) or ``steps = [...]``, and attributes named as the options here. The flow is called as the
+    class in snake_case, and keeps its docstring.
+
     Raises `TopologyError` with every mistake, `StateError` for an unusable state schema.
     """
+    options = {
+        "state": state, "version": version, "freeze": freeze, "pickled": pickled, "resources": resources,
+        "retries": retries, "backoff": backoff, "timeout": timeout, "retry_on": retry_on, "no_retry_on": no_retry_on,
+        "run_timeout": run_timeout, "outputs": outputs, "recursion_limit": recursion_limit,
+        "entry": entry, "terminal": terminal,
+    }  # fmt: skip
+    if isinstance(name, type):
+        return _of_class(name, None, {})
+    if topology is UNSAID:
+        return functools.partial(_of_class, name=name, given=options)
     defaults = attempt_options(
         retries=retries, backoff=backoff, timeout=timeout, retry_on=retry_on, no_retry_on=no_retry_on
     )
-    if not NAME.match(name):
+    if not isinstance(name, str) or not NAME.match(name):
         raise DeclarationError(
             f"{name!r} cannot be a flow's name: letters, digits and _ only, not starting with a digit"
         )
@@ -192,7 +259,8 @@ def graph(
         raise DeclarationError(
             f"recursion_limit={recursion_limit!r}: it counts how often a node may be reached, so 1 or more"
         )
-    made = _Builder(name, [fragment(t) for t in (topology, *more)], outputs).build(
+    pieces = [fragment(t) for t in (topology, *more)]
+    made = _Builder(name, [*pieces, *machine(pieces, entry, terminal)], outputs).build(
         schema_of(state), version, freeze or {}, pickled, resources
     )
     return replace(
@@ -202,6 +270,19 @@ def graph(
         outputs=None if outputs is None else tuple(outputs),
         recursion_limit=recursion_limit,
     )
+
+
+_LEFT_OUT: Mapping[str, Any] = {"pickled": False, "resources": (), "recursion_limit": RECURSION_LIMIT}
+
+
+def _of_class(cls: type, name: str | None, given: Mapping[str, Any]) -> Graph:
+    """The flow that a class declares; ``given``: the decorator's options, also those that were left out."""
+    if not isinstance(cls, type):
+        raise DeclarationError(f"@graph and @pipeline stand on a class, and {cls!r} is none")
+    said = {k: v for k, v in given.items() if v is not None and v is not UNSAID and v != _LEFT_OUT.get(k, UNSAID)}
+    it = of_class(cls, name, said)
+    topology, *more = it.topology
+    return replace(graph(it.name, topology, *more, **it.options), doc=it.doc)
 
 
 def _with_defaults(nodes: Mapping[str, Node], defaults: Defaults) -> Mapping[str, Node]:

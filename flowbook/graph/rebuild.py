@@ -169,7 +169,7 @@ class _Workshop:
             spec["name"], nodes, tuple(spec["entry"]), joins, schema, spec["version"], freeze,
             resources=resources, races=races, run_timeout=None if limit is None else float(limit),
             outputs=tuple(spec["outputs"]) if "outputs" in spec else None,
-            recursion_limit=int(spec.get("recursion_limit", RECURSION_LIMIT)),
+            doc=spec.get("doc", ""), recursion_limit=int(spec.get("recursion_limit", RECURSION_LIMIT)),
         )  # fmt: skip
 
     def discard(self) -> None:

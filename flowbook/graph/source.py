@@ -108,6 +108,8 @@ class _Collector:
             **({"races": sorted([node, way] for node, way in self.graph.races)} if self.graph.races else {}),
             **self._limits(),
         }
+        if self.graph.doc:
+            spec["doc"] = storable(self.graph.doc)
         if self.graph.resources:
             spec["resources"] = {name: self._resource(r) for name, r in sorted(self.graph.resources.items())}
         sources = {
