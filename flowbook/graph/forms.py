@@ -65,7 +65,8 @@ def machine(topology: Sequence[Fragment], entry: Any, terminal: Any) -> tuple[Fr
     if terminal is None:
         return tuple(added)
     ends = {getattr(_named(t, known), "name", "") for t in _several(terminal)}
-    left = {getattr(x.source, "name", "") for f in topology for x in (*f.edges, *f.routings)}
+    sources = [e.source for f in topology for e in f.edges] + [r.source for f in topology for r in f.routings]
+    left = {getattr(s, "name", "") for s in sources}
     lost = [name for name in known if name not in left | ends]
     told = tuple(f"{name} leads nowhere and is not terminal: name it there, or say where it leads" for name in lost)
     return (*added, Fragment((), (), loose=told))

@@ -5,7 +5,6 @@ Owns: `pipeline`, the list form and its decorator. Refuses: what the list means 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
@@ -32,6 +31,6 @@ def pipeline(name: Any = None, steps: Sequence[Any] | None = None, **options: An
     if isinstance(name, type):
         return graph(name)
     if steps is None:
-        make: Callable[[type], Graph] = functools.partial(graph, **options)(name=name)
-        return make
+        decorator: Callable[[type], Graph] = graph(name=name, **options)
+        return decorator
     return graph(name, listed(steps), **options)
