@@ -78,7 +78,7 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
             moved = Run(
                 run.id, run.flow, status, seq, movement.tokens, movement.scopes, movement.counts,
                 _without(run.troubles, path), waits=run.waits, fans=run.fans, handed=_without(run.handed, path),
-                heard=run.heard, floor=run.floor, since=run.since, children=run.children,
+                heard=run.heard, floor=run.floor, since=run.since, children=_without_those_of(run.children, path),
                 mail=run.mail, cancelled_by=run.cancelled_by,
                 started=_without(run.started, path), failure=run.failure, failed_path=run.failed_path,
                 limit=run.limit,
@@ -239,6 +239,11 @@ def _standing_at(run: Run, path: str) -> Token:
         f"{path} ({node_of(path)}) had an outcome, but no token stands there: the journal is damaged, or the flow's "
         f"topology is not the one that this run was started with"
     )
+
+
+def _without_those_of(children: Mapping[str, Child], path: str) -> Mapping[str, Child]:
+    """The children that a body at ``path`` has not started: what has become of the others is no matter of the run's."""
+    return {p: c for p, c in children.items() if not p.startswith(f"{path}/")} if children else children
 
 
 def _without(mapping: Mapping[str, _T], key: str) -> Mapping[str, _T]:

@@ -20,8 +20,8 @@ For other users of children (a body that calls ``ctx.spawn``, an item of a map) 
   - ``event = await children.begin(path, graph, input, key=..., queue=..., number=1)`` has the run started, and answers
     with the `ChildStarted` to be appended. Any path will do; apply() asks for no token there.
   - ``end = await children.end(path, child)`` is None while it lives, and asks the store only when there may be news;
-    wake up by `Runner.nudge`, which every delivery comes with, and ask again. ``end.result`` is a dict of its state or
-    outputs, or what a step halted it with; ``end.error`` says why there is none.
+    ``await children.over(path, child)`` waits for it in memory. ``end.result`` is a dict of its state or outputs, or
+    what a step halted it with; ``end.error`` says why there is none. A run whose bodies wait so is not parked.
   - ``await children.again(path, child, graph, input)`` retries what ended badly, where `Child.again` says so.
   - ``await children.cancel(run, path, by)`` stops the one at a path (of a branch that has lost a race); the end of a
     cancelled run stops all of them (`ending.cancel_children`).
@@ -86,6 +86,7 @@ class Children:
         self._tools, self._row, self._bench = tools, row, bench
         self._alive: set[UUID] = set()
         """Those that were seen alive, and of which no news has come since."""
+        self._news = asyncio.Event()
         self._losers: set[str] = set()
         """Paths of children that were asked to stop, because another branch has won."""
         self._linger_until = 0.0
@@ -93,6 +94,7 @@ class Children:
     def hear(self, mail: Mail) -> None:
         """A child has ended: its row is worth a look."""
         self._alive.discard(ended_child(mail.payload)[0])
+        self._news.set()
 
     def alive(self, path: str, run: Run) -> bool:
         """True if there is a child at a path and nothing to do before there is news of it."""
@@ -134,9 +136,10 @@ class Children:
             same_input(row, new)
             if row.id in (parent.id, parent.root_id):
                 raise UsageError(f"key {key!r} at {path} is the key of run {row.id} itself: it would wait for itself")
-            row = await self._tools.store.send(row.id, FOLLOW, path, parent.id.bytes)
-            fresh = not row.status.over
-        if fresh:
+            self._alive.add(row.id)
+            if (await self._tools.store.send(row.id, FOLLOW, path, parent.id.bytes)).status.over:
+                self._alive.discard(row.id)
+        elif fresh:
             self._alive.add(row.id)
         self._linger_until = asyncio.get_running_loop().time() + LINGER
         # Not the row's own: a driver's ids are of a class of its own, which the codec does not know.
@@ -161,13 +164,23 @@ class Children:
         """What has become of a child; None: it lives. Asks nobody while there is no news."""
         if child.id in self._alive:
             return None
+        self._alive.add(child.id)  # before the look: news that comes in between are a reason for another one
         row = await self._tools.store.run(child.id)
         if row.status.over:
+            self._alive.discard(child.id)
             return await self._end(path, row)
-        self._alive.add(child.id)
         if row.parent_id == self._row.id and row.queue == self._row.queue:
             await self._tools.adopt(row)
         return None
+
+    async def over(self, path: str, child: Child) -> ChildEnd:
+        """Wait in memory for the end of a child; costs nothing but the waiting."""
+        while True:
+            self._news.clear()
+            end = await self.end(path, child)
+            if end is not None:
+                return end
+            await self._news.wait()
 
     async def cancel(self, run: Run, path: str, by: str) -> None:
         """Stop the child at a path, if it was started there; one that was attached to by its key goes on."""
@@ -176,12 +189,13 @@ class Children:
             await cancel_child(self._tools.store, child.id, by)
 
     async def stop_losers(self, run: Run) -> None:
-        """Stop the children at nodes that no token waits at any more. Their paths stay in the record, so whoever
+        """Stop the children of firings that no token waits at any more. Their paths stay in the record, so whoever
         carries the run on after a crash asks them again; what came of a winner is durable by now.
         """
         left = standing(run)
-        for path in run.children.keys() - self._losers - left:
-            if "/" not in path:  # of a node, not of a body
+        for path in run.children.keys() - self._losers:
+            node = path.partition("/")[0].partition("[")[0]  # the firing whose body, or whose map, has started it
+            if node not in left:
                 await self.cancel(run, path, "a race")
                 self._losers.add(path)
 

@@ -72,11 +72,18 @@ async def count(n: int, ctx: fb.Context) -> dict[str, int]:
     return {"n": n + 1}
 
 
+@fb.step
+async def kin(trail: list[str], ctx: fb.Context) -> dict[str, Any]:
+    mark(ctx)
+    return {"trail": [*trail, "kin"]}
+
+
 FLOWS: dict[str, fb.Graph] = {
     "linear": fb.graph("linear", first >> second >> third),
     "forked": fb.graph("forked", first >> [left, right] >> meet),
     "cyclic": fb.graph("cyclic", first >> count >> fb.branch(lambda s: s.n < 3, {True: count, False: third})),
     "waiting": fb.graph("waiting", first >> fb.wait("go", name="gate") >> second >> fb.sleep(0.4, name="nap") >> third),
+    "parent": fb.graph("parent", first >> fb.subflow(fb.graph("child", kin), input=["trail"], into=None) >> third),
 }
 
 PATHS: dict[str, tuple[str, ...]] = {
@@ -84,11 +91,15 @@ PATHS: dict[str, tuple[str, ...]] = {
     "forked": ("first#1", "left#1", "meet#1", "right#1"),
     "cyclic": ("count#1", "count#2", "count#3", "first#1", "third#1"),
     "waiting": ("first#1", "gate#1", "nap#1", "second#1", "third#1"),
+    "parent": ("child#1", "first#1", "third#1"),
 }
 """Every path that a finished run has, sorted."""
 
-PAUSES = frozenset({"gate#1", "nap#1"})
+PAUSES = frozenset({"gate#1", "nap#1", "child#1"})
 """Those of them that have no body, and so leave no mark."""
+
+KIN = {"parent": ("kin#1",)}
+"""What the child of a flow leaves as marks."""
 
 SIGNALS = {"waiting": "go"}
 """The signal that a flow waits for."""
@@ -98,5 +109,6 @@ RESULTS: dict[str, list[str]] = {
     "forked": ["left", "right"],
     "cyclic": ["first", "third"],
     "waiting": ["first", "second", "third"],
+    "parent": ["first", "kin", "third"],
 }
 """The ``trail`` in the state at the end."""

@@ -18,7 +18,7 @@ import pytest
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-from flows import PATHS, PAUSES, RESULTS  # noqa: E402  beside this file, and shared with the victims
+from flows import KIN, PATHS, PAUSES, RESULTS  # noqa: E402  beside this file, and shared with the victims
 from wiretap import Wiretap  # noqa: E402
 
 ZYGOTES = 4
@@ -113,6 +113,19 @@ async def journal_of(url: str, flow: str, key: str) -> tuple[str, list[str]]:
         await connection.close()
 
 
+async def most_children(url: str) -> int:
+    """How many children the run with the most of them has; all of them are over."""
+    connection = await asyncpg.connect(url)
+    try:
+        query = "SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM flowbook.run WHERE parent_id IS NOT NULL "
+        assert not await connection.fetchval(
+            "SELECT count(*) FROM flowbook.run WHERE parent_id IS NOT NULL AND status <> 'completed'"
+        )
+        return int(await connection.fetchval(query + "GROUP BY parent_id) AS c"))
+    finally:
+        await connection.close()
+
+
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     "case",
@@ -121,10 +134,11 @@ async def journal_of(url: str, flow: str, key: str) -> tuple[str, list[str]]:
         Case("forked"),
         Case("cyclic"),
         Case("waiting"),
+        Case("parent"),
         Case("linear", before="append one:replied:1"),
         Case("linear", before="append one:replied:1", pace=1.2, lease=2.0),
     ],
-    ids=["linear", "forked", "cyclic", "waiting", "the resuming one", "by the clock"],
+    ids=["linear", "forked", "cyclic", "waiting", "parent", "the resuming one", "by the clock"],
 )
 def test_a_kill_at_any_point_of_the_wire_leaves_one_result_per_path(
     case: Case, fresh_database: str, zygotes: list[Zygote], tmp_path: Path, always_suspend: bool
@@ -160,10 +174,11 @@ def test_a_kill_at_any_point_of_the_wire_leaves_one_result_per_path(
         assert outcome["last"]["results"] == [RESULTS[flow]], where
         status, paths = asyncio.run(journal_of(fresh_database, flow, outcome["key"]))
         assert (status, tuple(paths)) == ("completed", PATHS[flow]), where
-        assert set(marks) == set(PATHS[flow]) - PAUSES, where
+        assert set(marks) == (set(PATHS[flow]) - PAUSES) | set(KIN.get(flow, ())), where
         assert max(marks.values()) <= 1 + kills, f"{where}: {marks}"
         at_once = 2 if flow == "forked" else 1
         assert sum(marks.values()) <= len(PATHS[flow]) + kills * at_once, f"{where}: {marks}"
+    assert asyncio.run(most_children(fresh_database)) == len(KIN.get(flow, ()))
     missed = {f"{name}:{phase}" for name in sent for phase in ("before", "sent", "replied")} - killed_at
     if not case.pace:
         missed = {m for m in missed if m.partition(":")[0] not in BY_THE_CLOCK}

@@ -21,7 +21,7 @@ from typing import Any
 
 import flowbook as fb
 from flowbook.errors import RunOver
-from flowbook.run import runner
+from flowbook.run import children, runner
 from flowbook.store import driver
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -68,6 +68,7 @@ def victim(request: dict[str, Any], out: int) -> None:
 
 
 runner.LINGER = 0.1  # seconds: a short sleep parks as a long one would
+children.LINGER = 0.0  # a parent parks at once, so that its wake is on the wire
 
 
 def main() -> None:

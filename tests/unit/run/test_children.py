@@ -18,10 +18,11 @@ from flowbook.graph.subflow import subflow
 from flowbook.handle import Run
 from flowbook.observe.views import State
 from flowbook.plan.events import ChildFinished, ChildStarted
-from flowbook.plan.records import Status
+from flowbook.plan.records import Child, Status
 from flowbook.ports import RunRow
 from flowbook.run import children as children_module
 from flowbook.run.children import child_id
+from flowbook.run.context import Context
 from flowbook.store.memory import MemoryStore
 from tests.unit.run.apps import Apps, scenario, step_of, until
 
@@ -497,6 +498,76 @@ async def test_the_child_of_a_run_that_failed_goes_on_and_is_found_by_its_retry(
     await run.retry()
     assert (await run.result())["sub"]["work"] == "done"
     assert ran == ["work"]
+
+
+# ------------------------------------------------------------------------------------------------------- bodies, forks
+
+
+@scenario
+async def test_a_body_starts_a_child_and_waits_for_it_in_memory(apps: Apps) -> None:
+    """What others build on: begin as often as one likes, `over` when it has ended."""
+    app = await apps.open()
+    gate = graph("gate", wait("go"))
+    seen: list[Any] = []
+
+    @step
+    async def parent(ctx: Context) -> None:
+        children, path = app.engine._runners[ctx.run_id]._children, f"{ctx.path}/gate#1"
+        first = await children.begin(path, gate, {"n": 1})
+        again = await children.begin(path, gate, {"n": 1})
+        seen.append(first == again)
+        end = await children.over(path, Child(first.child))
+        seen.append(end.result)
+
+    run = await app.start(graph("f", parent))
+    child = Run(app, (await only_child(apps, run)).id)
+    await parked(apps, child)
+    await child.signal("go", by="ana")
+    await run.result()
+    assert seen == [True, {"n": 1, "go": {"by": "ana"}}]
+
+
+@scenario
+async def test_news_that_come_during_a_look_are_looked_at_again(apps: Apps) -> None:
+    """The row was read before the end, the news came before the look was over: who waits is not left waiting."""
+
+    class Slow(MemoryStore):
+        """Answers late when it is asked for the row of a child."""
+
+        async def run(self, run_id: UUID) -> RunRow:
+            row = await super().run(run_id)
+            if row.parent_id is not None and not row.status.over:
+                looked.set()
+                await asyncio.sleep(0.1)
+            return row
+
+    app, looked = await apps.open(store=Slow), asyncio.Event()
+
+    @step
+    async def slow() -> None:
+        await looked.wait()
+
+    @step
+    async def parent(ctx: Context) -> None:
+        children = app.engine._runners[ctx.run_id]._children
+        started = await children.begin(f"{ctx.path}/sub#1", graph("sub", slow), {})
+        children._alive.clear()
+        end = await children.over(f"{ctx.path}/sub#1", Child(started.child))
+        assert end.row.status is Status.COMPLETED
+
+    await (await app.start(graph("f", parent))).result(timeout=5)
+
+
+@scenario
+async def test_a_fork_behind_a_child_keeps_its_result_and_one_at_it_starts_another(apps: Apps) -> None:
+    """A child is its parent's; what it came to is a result as any other."""
+    app = await apps.open()
+    run = await app.start(graph("f", load >> subflow(SUM, input=["rows"]) >> total))
+    await run.result()
+    behind, at = await run.fork(at="total#1", rows=[4]), await run.fork(at="sum#1", rows=[5])
+    assert (await behind.result())["sum"] == {"rows": [1, 2, 3], "total": 6}
+    assert (await at.result())["sum"] == {"rows": [5], "total": 5}
+    assert [len(await r.children()) for r in (run, behind, at)] == [1, 0, 1]
 
 
 # ------------------------------------------------------------------------------------------------------------- tenants
