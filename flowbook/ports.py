@@ -296,12 +296,14 @@ class Store(Protocol):
         queues: Sequence[str] = ("default",),
         limit: int = 1,
         among: frozenset[UUID] | None = None,
+        home: bool = False,
         only: UUID | None = None,
     ) -> Sequence[RunRow]:
         """Own up to ``limit`` due runs of a namespace whose fingerprint is in ``known``; epoch + 1 each.
 
-        The same code in another namespace is another flow: its runs are left alone. ``among``: only of these runs,
-        which is how a kernel looks after its own with one statement, however many they are.
+        The same code in another namespace is another flow: its runs are left alone. ``among``: only of these runs;
+        with ``home`` also those that this worker was the last to park. So a kernel looks after its own with one
+        statement, however many they are.
 
         With ``only``: that run, due or not, unless it is over or a live worker has it. A dead owner is found out here
         and now (two probes of its lock).

@@ -29,6 +29,8 @@ log = logging.getLogger("flowbook")
 
 POLL = 1.0
 """Seconds between looks at the store when nothing wakes the engine; jittered."""
+THOROUGH = 60.0
+"""Seconds between two looks of a kernel at each of its runs by name."""
 MOST_AT_ONCE = 64
 """Runs that one claim takes."""
 MOST_CHILDREN = 1000
@@ -59,6 +61,10 @@ class Engine:
         self._runners: dict[UUID, Runner] = {}
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
         self._mine: set[UUID] = set()
+        self._parked: set[UUID] = set()
+        """Those of them that this process has parked: the store knows them by itself."""
+        self._strays: set[UUID] = set()
+        """Those that it neither carries nor has parked: somebody else had them last."""
         self._ended: dict[UUID, Ended] = {}
         self._changed: dict[UUID, asyncio.Event] = {}
         self._wake = asyncio.Event()
@@ -68,6 +74,8 @@ class Engine:
         self._closing = False
         self._look = True
         """True when mail may have come that nobody was told of."""
+        self._thorough = 0.0
+        """When all of its runs are asked for by name again, by the loop's clock."""
         self._woken: set[UUID] = set()
         """Parked runs that somebody was told of: between two looks, no other is asked for."""
 
@@ -118,7 +126,7 @@ class Engine:
         """Start a run and carry it on here (if the store says that it is new)."""
         started = await self.tools.store.start(new)
         if started.created and new.claim:
-            self._mine.add(new.id)
+            self._adopt(new.id)
             self._own(started.row, new=True)
         return started
 
@@ -133,7 +141,7 @@ class Engine:
         row = started.row
         if row.id != new.id:
             return row, False
-        self._mine.add(row.id)
+        self._adopt(row.id)
         ours = row.worker_id == self.tools.store.worker_id and row.epoch == 1 and row.status is Status.RUNNING
         if ours and row.id not in self._tasks:
             self._own(row, new=started.created)
@@ -141,7 +149,7 @@ class Engine:
 
     async def adopt(self, row: RunRow) -> None:
         """See to it that a child is carried: by whoever has it, or else here, if its code is known."""
-        self._mine.add(row.id)
+        self._adopt(row.id)
         if row.id not in self._tasks and self.knows(row.fingerprint):
             await self.resume(row.id)
 
@@ -159,7 +167,7 @@ class Engine:
                 f"{row.fingerprint[:8]}), and it is not registered here: run the cell or module that declares it, or "
                 f"use `flowbook resume {run_id} --from-source`"
             )
-        self._mine.add(run_id)
+        self._adopt(run_id)
         for claimed in await self.tools.store.claim(
             frozenset({row.fingerprint}), namespace=self.tools.namespace, only=run_id
         ):
@@ -218,9 +226,18 @@ class Engine:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
+    def _adopt(self, run_id: UUID) -> None:
+        """Look after a run from now on, wherever it was before."""
+        self._mine.add(run_id)
+        if run_id not in self._tasks:
+            self._parked.discard(run_id)
+            self._strays.add(run_id)
+
     def _own(self, row: RunRow, *, new: bool = False) -> None:
         runner = Runner(self.tools, self._graphs[row.fingerprint], row, new=new)
         before = self._tasks.get(row.id)
+        self._parked.discard(row.id)
+        self._strays.discard(row.id)
         self._runners[row.id] = runner
         self._tasks[row.id] = asyncio.create_task(self._carry(runner, before), name=f"flowbook-run-{row.id}")
 
@@ -239,8 +256,11 @@ class Engine:
         finally:
             if self._runners.get(run_id) is runner:
                 del self._runners[run_id], self._tasks[run_id]
+                if run_id in self._mine:
+                    (self._parked if ending is Ending.PARKED else self._strays).add(run_id)
             if ending is Ending.OVER:
                 self._mine.discard(run_id)
+                self._strays.discard(run_id)
                 self._remember(run_id, Ended(runner.graph, runner.run, runner.exception, runner.row.epoch))
             if event := self._changed.pop(run_id, None):
                 event.set()
@@ -295,9 +315,10 @@ class Engine:
                 runner = self._runners.get(run_id)
                 if runner is not None and delivered > runner.seen_mail:
                     runner.nudge()
-        parked = self._mine if look else self._mine.intersection(woken)
-        among = None if self._queues is not None else frozenset(parked.difference(self._tasks))
-        room = self._concurrency - len(self._tasks) if among is None else len(among)
+        among, home = None, False
+        if self._queues is None:
+            among, home = self._wanted(look, woken), look and bool(self._parked)
+        room = self._concurrency - len(self._tasks) if among is None else MOST_AT_ONCE if among or home else 0
         if room <= 0 or not self._graphs:
             return 0
         claimed = await self.tools.store.claim(
@@ -306,10 +327,26 @@ class Engine:
             queues=self._queues or ("default",),
             limit=min(room, MOST_AT_ONCE),
             among=among,
+            home=home,
         )
         for row in claimed:
             self._own(row)
         if among is not None and len(claimed) == MOST_AT_ONCE:
             self._woken |= among  # there may be more
+            self._look = self._look or look
             self._wake.set()
         return len(claimed)
+
+    def _wanted(self, look: bool, woken: set[UUID]) -> frozenset[UUID]:
+        """The runs that a kernel asks for by name: between two looks those that it was woken for, else its strays.
+
+        Now and then all of them: what it has parked may have been claimed, parked and left by somebody else since.
+        """
+        wanted = self._mine.intersection(woken)
+        if look:
+            now = asyncio.get_running_loop().time()
+            thorough = now >= self._thorough
+            if thorough:
+                self._thorough = now + THOROUGH
+            wanted |= self._mine if thorough else self._strays
+        return frozenset(wanted.difference(self._tasks))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from flowbook.plan.records import Status
@@ -19,12 +19,37 @@ from flowbook.store.ledger import Ledger
 from flowbook.store.retrying import Line, pauses
 from flowbook.store.rows import to_run
 
+SHORTEST: Final = 0.02
+"""Seconds between two looks at least, however many timers end."""
+LATER: Final = 0.002
+"""Seconds by which an alarm is late, so that the database's clock is past the moment too."""
+
 
 class Claims:
     """The one door through which this worker becomes an owner of what others have started."""
 
-    def __init__(self, line: Line, worker_id: UUID, ledger: Ledger, bury: Callable[[UUID], Awaitable[bool]]) -> None:
-        """``bury``: frees the runs of a worker if it is dead; True if it is not listed any more."""
+    def __init__(
+        self,
+        line: Line,
+        worker_id: UUID,
+        ledger: Ledger,
+        bury: Callable[[UUID], Awaitable[bool]],
+        wake: Callable[[UUID | None], None],
+        poll: float,
+    ) -> None:
+        """Nothing happens until something is claimed.
+
+        Args:
+            line: The connection.
+            worker_id: Who claims.
+            ledger: Is told what is owned.
+            bury: Frees the runs of a worker if it is dead; True if it is not listed any more.
+            wake: Is called with None at the moment when a run becomes due, if that is before the next poll.
+            poll: Seconds between two looks, on average.
+        """
+        self._wake = wake
+        self._ahead = 1.5 * poll
+        self._alarm: asyncio.TimerHandle | None = None
         self._line = line
         self._worker_id = worker_id
         self._ledger = ledger
@@ -39,9 +64,10 @@ class Claims:
         queues: Sequence[str],
         limit: int,
         among: frozenset[UUID] | None,
+        home: bool,
     ) -> list[RunRow]:
         """Up to ``limit`` due runs, highest priority first, then longest due."""
-        return await self._keep(self._due(known, namespace, queues, limit, among))
+        return await self._keep(self._due(known, namespace, queues, limit, among, home))
 
     async def only(self, known: frozenset[str], namespace: str, run_id: UUID) -> list[RunRow]:
         """That run, due or not, unless it is over, unknown code, or a live worker's."""
@@ -68,12 +94,13 @@ class Claims:
         queues: Sequence[str],
         limit: int,
         among: frozenset[UUID] | None,
+        home: bool,
     ) -> list[RunRow]:
         async with self._turn:
             rows, self._unclaimed = self._unclaimed[:limit], self._unclaimed[limit:]
             if len(rows) < limit and known:
                 ids = None if among is None else list(among)
-                args = self._worker_id, list(known), list(queues), limit - len(rows), namespace, ids
+                args = self._worker_id, list(known), list(queues), limit - len(rows), namespace, ids, home, self._ahead
                 rows += await self._take(sql.CLAIM, args)
             # RETURNING keeps no order.
             return sorted(rows, key=lambda row: (-row.priority, row.due_at, row.id))
@@ -117,9 +144,29 @@ class Claims:
                 connection.abort()
                 lost = True
             else:
-                rows = [to_run(record) for record in records]
+                if records and "due_in" in records[0]:
+                    self._look_again(records[0]["due_in"])
+                rows = [to_run(record) for record in records if record["id"] is not None]
                 for row in rows:
                     self._ledger.adopt(row.id, row.epoch, parented=row.parent_id is not None)
                 return rows
             await asyncio.sleep(pause)
         raise AssertionError("pauses never end")
+
+    def stop(self) -> None:
+        """Nobody is to be woken any more."""
+        self._ahead = 0.0
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def _look_again(self, seconds: float | None) -> None:
+        """Wake the engine in so many seconds, unless it is woken earlier anyway."""
+        if seconds is None or not self._ahead:
+            return
+        loop = asyncio.get_running_loop()
+        # A little later, so that it is surely due; and what becomes due at nearly the same time goes together.
+        at = loop.time() + max(seconds, SHORTEST) + LATER
+        if self._alarm is None or self._alarm.cancelled() or not loop.time() < self._alarm.when() <= at:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = loop.call_at(at, self._wake, None)

@@ -143,12 +143,16 @@ class MemoryStore:
         queues: Sequence[str] = ("default",),
         limit: int = 1,
         among: frozenset[UUID] | None = None,
+        home: bool = False,
         only: UUID | None = None,
     ) -> Sequence[RunRow]:
         """Own up to ``limit`` due runs of a namespace whose fingerprint is in ``known``, or that one run."""
         database = await self._turn()
         if only is None:
-            due = [r for r in database.due(known, namespace, queues) if among is None or r in among]
+            due = [
+                r for r in database.due(known, namespace, queues)
+                if among is None or r in among or (home and database.runs[r].home == self.worker_id)
+            ]  # fmt: skip
             return [database.claim(run_id, self.worker_id) for run_id in due[:limit]]
         kept = database.runs.get(only)
         if kept is None or kept.row.fingerprint not in known or kept.row.namespace != namespace:

@@ -36,6 +36,8 @@ class Kept:
     """Path -> seq of its outcome."""
     mail: list[Mail] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
+    home: UUID | None = None
+    """The worker that parked it."""
     forked: NewFork | None = None
     """How it came out of another run; None: it began by itself."""
 
@@ -188,6 +190,7 @@ class MemoryDatabase:
         """Give a run a new owner."""
         kept = self.runs[run_id]
         row = kept.row
+        kept.home = None
         kept.row = replace(
             row,
             status=Status.RUNNING,
@@ -251,6 +254,7 @@ class MemoryDatabase:
         now = self.now()
         kept.write([*notes, *settlement.entries], now)
         due_in = settlement.due_in
+        kept.home = row.worker_id if settlement.status is Status.WAITING else None
         kept.row = replace(
             row,
             status=settlement.status,

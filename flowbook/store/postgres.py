@@ -63,7 +63,7 @@ class PostgresStore:
         self._liveness = Liveness(
             url, self.worker_id, lease=lease, on_dead=self._freed, on_steady=lambda: self._wake(None)
         )
-        self._claims = Claims(self._line, self.worker_id, self._ledger, self._liveness.bury)
+        self._claims = Claims(self._line, self.worker_id, self._ledger, self._liveness.bury, self._wake, poll)
         self._wakes = Wakes(url, self.worker_id, poll, self._wake)
         self._open = False
 
@@ -92,6 +92,7 @@ class PostgresStore:
         if not self._open:
             return
         self._open = False
+        self._claims.stop()
         await self._wakes.stop()
         await self._writer.close()
         await self._liveness.stop()
@@ -154,12 +155,13 @@ class PostgresStore:
         queues: Sequence[str] = ("default",),
         limit: int = 1,
         among: frozenset[UUID] | None = None,
+        home: bool = False,
         only: UUID | None = None,
     ) -> Sequence[RunRow]:
         """Own up to ``limit`` due runs of a namespace whose fingerprint is in ``known``, or that one run."""
         if only is not None:
             return await self._claims.only(known, namespace, only)
-        return await self._claims.due(known, namespace, queues, limit, among)
+        return await self._claims.due(known, namespace, queues, limit, among, home)
 
     async def settle(self, settlement: Settlement) -> bool:
         """Let go of a run. False: there is unread mail, nothing was changed. Raises `Fenced`."""

@@ -143,6 +143,7 @@ SETTLE: Final = Statement(
     ), released as (
         update flowbook.run r
         set status = f.status, worker_id = null, current = f.current, error = f.error,
+            home_id = case when f.status = 'waiting' then r.worker_id end,
             due_at = case when f.due_in is null then 'infinity'::timestamptz
                           else f.at + f.due_in * interval '1 second' end,
             ended_at = case when f.status in {OVER} then f.at end
@@ -230,21 +231,37 @@ CLAIM: Final = Statement(
             select r.id from flowbook.run r
             where r.queue = g.queue and r.priority = g.priority and r.status in ('pending', 'waiting')
               and r.due_at <= now() and r.fingerprint = any ($2::text[]) and r.namespace = $5
-              and ($6::uuid[] is null or r.id = any ($6))
+              and ($6::uuid[] is null or r.id = any ($6) or ($7 and r.home_id = $1))
             order by r.due_at, r.id
             limit $4
             for no key update skip locked
         ) c
         limit $4
+    ), soon as (
+        select min(n.due_at) as due_at
+        from rung g
+        cross join lateral (
+            select r.due_at from flowbook.run r
+            where r.queue = g.queue and r.priority = g.priority and r.status in ('pending', 'waiting')
+              and r.due_at > now() and r.due_at <= now() + $8::float8 * interval '1 second'
+              and r.fingerprint = any ($2::text[]) and r.namespace = $5
+              and ($6::uuid[] is null or r.id = any ($6) or ($7 and r.home_id = $1))
+            order by r.due_at
+            limit 1
+        ) n
+    ), claimed as (
+        update flowbook.run r
+        set status = 'running', worker_id = $1, epoch = r.epoch + 1, claims = r.claims + 1, current = '',
+            home_id = null, started_at = coalesce(r.started_at, now())
+        from picked p where r.id = p.id
+        returning {_R_COLUMNS}
     )
-    update flowbook.run r
-    set status = 'running', worker_id = $1, epoch = r.epoch + 1, claims = r.claims + 1, current = '',
-        started_at = coalesce(r.started_at, now())
-    from picked p where r.id = p.id
-    returning {_R_COLUMNS}
+    select c.*, extract(epoch from s.due_at - now())::float8 as due_in from soon s left join claimed c on true
     """,
     "One index scan per priority that exists: with the priority fixed, due_at bounds the scan, so a hundred thousand "
-    "future timers cost nothing (0.08 ms against 6.6 ms). Locked rows are somebody else's catch.",
+    "future timers cost nothing (0.08 ms against 6.6 ms). Locked rows are somebody else's catch. A kernel's own runs "
+    "are known by their home: it sent the ids of its 6,000 parked runs each second before. The answer has one row at "
+    "least, and says when the next run becomes due if that is before the next look: a poll alone would be late.",
 )
 
 CLAIM_ONLY: Final = Statement(
@@ -257,7 +274,7 @@ CLAIM_ONLY: Final = Statement(
     )
     update flowbook.run r
     set status = 'running', worker_id = $1, epoch = r.epoch + 1, claims = r.claims + 1, current = '',
-        started_at = coalesce(r.started_at, now())
+        home_id = null, started_at = coalesce(r.started_at, now())
     from picked p where r.id = p.id
     returning {_R_COLUMNS}
     """,

@@ -115,6 +115,7 @@ run = Table(
     _at("due_at", clock="now()"),
     _int("epoch"),
     Column("worker_id", UUID),  # no foreign key: a worker's row goes while its runs are handed back one by one
+    Column("home_id", UUID),  # the worker that parked it
     _int("claims"),
     _int("lost"),
     _int("mail"),

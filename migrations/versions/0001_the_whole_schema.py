@@ -173,6 +173,7 @@ def upgrade() -> None:
         sa.Column("due_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("epoch", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("worker_id", sa.UUID(), nullable=True),
+        sa.Column("home_id", sa.UUID(), nullable=True),
         sa.Column("claims", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("lost", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("mail", sa.Integer(), server_default=sa.text("0"), nullable=False),
