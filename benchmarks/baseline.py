@@ -1,12 +1,14 @@
 """The baseline where the peers' folder is not there: asyncpg alone, one row per step, nothing else.
 
-Owns: W1, W2 (group commit by ``unnest``) and SQL for that. Refuses: any promise of an engine: no fence, no retry, no
-second worker. It is the physical limit that ratios are taken against.
+Owns: W1, W2 (group commit by ``unnest``), W5 and SQL for that. Refuses: any promise of an engine: no fence, no retry,
+no second worker. It is the physical limit that ratios are taken against.
 """
 
 from __future__ import annotations
 
 import asyncio
+import statistics
+import time
 
 import asyncpg
 import common as c
@@ -72,5 +74,21 @@ async def w2(ctx: c.Ctx) -> dict[str, float]:
     return {"steps_per_s": round(runs * c.W2_STEPS / t.s, 1), "runs_per_s": round(runs / t.s, 1)}
 
 
+async def w5(ctx: c.Ctx) -> dict[str, float]:
+    """A row and a notification in one statement, until a listener hears it."""
+    connection = await prepared(ctx)
+    listener, heard = await asyncpg.connect(ctx.url), asyncio.Queue[float]()
+    await listener.add_listener("go", lambda *_: heard.put_nowait(time.perf_counter()))
+    send = await connection.prepare(f"with x as ({ONE}) select pg_notify('go', '')")
+    took = []
+    for i in range(c.W5_SAMPLES + 1):
+        began = time.perf_counter()
+        await send.fetch(1, i, "go", "{}")
+        took.append(await heard.get() - began)
+    await listener.close()
+    await connection.close()
+    return {"median_ms": c.ms(statistics.median(took[1:]))}
+
+
 if __name__ == "__main__":
-    c.main("baseline", ["asyncpg"], {"W1": w1, "W2": w2, "SQL": lambda ctx: c.sql_per_step(ctx, __file__)})
+    c.main("baseline", ["asyncpg"], {"W1": w1, "W2": w2, "W5": w5, "SQL": lambda ctx: c.sql_per_step(ctx, __file__)})

@@ -1,6 +1,7 @@
 """flowbook as a peer: the workloads of the peers' harness, through the public API only.
 
-Owns: the flows of W1 (a chain), W2 (many short runs), W6 (resume after a kill) and SQL. Refuses: measuring and
+Owns: the flows of W1 (a chain), W2 (many short runs), W5 (signals),
+W6 (resume after a kill) and SQL. Refuses: measuring and
 comparing, which `common` (the peers' own, or the one beside this file) and `run.py` do.
 """
 
@@ -8,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import statistics
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -71,6 +75,62 @@ async def w2(ctx: c.Ctx) -> dict[str, float]:
     return {"steps_per_s": round(runs * c.W2_STEPS / t.s, 1), "runs_per_s": round(runs / t.s, 1)}
 
 
+@fb.step
+async def resumed() -> None:
+    T["resumed"].set_result(time.time())
+
+
+waiting = fb.graph("waiting", fb.wait("go") >> resumed)
+
+
+async def w5(ctx: c.Ctx) -> dict[str, float]:
+    """From sending a signal to the step behind the wait, in one process and from another one."""
+    c.fresh_db(ctx.db)
+    here, across = [], []
+    async with fb.connect(ctx.url) as app:
+        sender = await asyncio.create_subprocess_exec(
+            sys.executable, __file__, "_send", *ctx.flags, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert sender.stdin is not None
+        assert sender.stdout is not None
+        await sender.stdout.readline()  # it is connected
+        for _ in range(c.W5_SAMPLES + 1):
+            run = await parked(app)
+            began = time.time()
+            await run.signal("go")
+            here.append(await T["resumed"] - began)
+        for _ in range(2 * c.W5_SAMPLES + 1):
+            run = await parked(app)
+            sender.stdin.write(f"{run.id}\n".encode())
+            began = float(await sender.stdout.readline())
+            across.append(await T["resumed"] - began)
+        sender.stdin.close()
+        await sender.wait()
+    ordered = sorted(across[1:])
+    return {
+        "median_ms": c.ms(statistics.median(here[1:])),
+        "across_median_ms": c.ms(statistics.median(ordered)),
+        "across_p95_ms": c.ms(ordered[int(0.95 * len(ordered))]),
+    }
+
+
+async def parked(app: Any) -> Any:
+    run = await app.start(waiting)
+    T["resumed"] = asyncio.get_running_loop().create_future()
+    await asyncio.sleep(0.05)
+    return run
+
+
+async def send(ctx: c.Ctx) -> dict[str, float]:
+    async with fb.connect(ctx.url) as app:
+        print("ready", flush=True)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            run = await app.run(line.strip())
+            print(time.time(), flush=True)
+            await run.signal("go")
+    return {}
+
+
 async def migrate(ctx: c.Ctx) -> dict[str, float]:
     async with fb.connect(ctx.url):
         return {}
@@ -104,7 +164,9 @@ c.main(
         "W6": lambda ctx: c.resume_growth(ctx, __file__),
         "W8": lambda ctx: c.cold_start(ctx, __file__, "import flowbook"),
         "SQL": lambda ctx: c.sql_per_step(ctx, __file__),
+        "W5": w5,
         "_migrate": migrate,
+        "_send": send,
         "_crash": crash,
         "_resume": resume,
         "_first": first,

@@ -28,7 +28,8 @@ from server import server
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent.parent / "shared" / "peers"
-WORKLOADS = {"W1": "ms_per_step", "W2": "steps_per_s", "W6": "engine_ms_5000", "SQL": "statements"}
+WORKLOADS = ("W1", "W2", "W5", "W6", "SQL", "IDLE")
+ONCE = ("W6", "SQL", "IDLE")
 Results = dict[tuple[str, str], list[dict[str, Any]]]
 
 
@@ -68,6 +69,16 @@ def verdicts(results: Results, limit: str) -> Iterator[tuple[str, str, bool]]:
         best = max(t["steps_per_s"] for t in theirs) / max(m["steps_per_s"] for m in mine)
         ratio = statistics.median(ratios)
         yield f"W2 >= {limit} / 6", f"{limit} / {ratio:.2f} (best to best / {best:.2f})", ratio <= 6
+    mine, theirs = results.get(("flowbook", "W5")), results.get((limit, "W5"))
+    if mine and theirs:
+        ratio = statistics.median(m["median_ms"] / t["median_ms"] for m, t in zip(mine, theirs, strict=True))
+        yield f"W5: a signal is felt within 10x {limit}", f"{ratio:.1f}x", ratio <= 10
+        p95 = statistics.median(m["across_p95_ms"] for m in mine)
+        yield "W5: from another process within 50 ms (p95)", f"{p95:g} ms", p95 <= 50
+    idle = results.get(("flowbook", "IDLE"))
+    if idle:
+        for what, most in (("cpu_percent", 1.0), ("statements_per_s", 5.0)):
+            yield f"{idle[0]['parked']:,} parked runs: {what} < {most:g}", f"{idle[0][what]:g}", idle[0][what] < most
     growth = results.get(("flowbook", "W6"))
     if growth:
         value = statistics.median(m["engine_ms_5000"] / m["engine_ms_100"] for m in growth)
@@ -77,17 +88,18 @@ def verdicts(results: Results, limit: str) -> Iterator[tuple[str, str, bool]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("workloads", nargs="*", default=list(WORKLOADS), help="W1 W2 W6 SQL (all)")
+    parser.add_argument("workloads", nargs="*", default=list(WORKLOADS), help=f"{' '.join(WORKLOADS)} (all)")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     console = Console()
     taking_part = scripts()
     limit = next(iter(taking_part))
+    idle = {"flowbook": HERE / "idle.py"}
     results: Results = {}
     with server() as env:
         for workload in given.workloads:
-            for number in range(1 if workload in ("W6", "SQL") else given.rounds):
-                for name, script in taking_part.items():
+            for number in range(1 if workload in ONCE else given.rounds):
+                for name, script in idle.items() if workload == "IDLE" else taking_part.items():
                     if name == "baseline" and workload == "W6":
                         continue  # it has nothing to resume
                     if script.parent == PEERS and workload == "SQL" and int(env["PGMAJOR"]) >= 18:

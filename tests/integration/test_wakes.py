@@ -104,7 +104,7 @@ def test_a_wake_is_heard_by_the_others_and_not_by_its_sender(fresh_database: str
 
 
 def test_announcements_are_coalesced_to_ten_a_second(fresh_database: str, counted: Counter[str]) -> None:
-    """Four hundred announcements in a second or so: a notification per tenth of a second at most, and none is lost."""
+    """Four hundred announcements in a second or so: a notification per `INTERVAL` at most, and none is lost."""
     took = 0.0
 
     async def body() -> None:
