@@ -1,4 +1,4 @@
-"""The flows that are killed: a linear one, a forked one, a cyclic one, a waiting one. Every body leaves a
+"""The flows that are killed: a linear one, a forked one, a cyclic one, a waiting one, a race. Every body leaves a
 mark outside the database.
 
 Imported by the victims (`zygote.py`), so it needs nothing but flowbook.
@@ -6,6 +6,7 @@ Imported by the victims (`zygote.py`), so it needs nothing but flowbook.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from typing import Any
@@ -78,12 +79,20 @@ async def kin(trail: list[str], ctx: fb.Context) -> dict[str, Any]:
     return {"trail": [*trail, "kin"]}
 
 
+@fb.step
+async def loser() -> dict[str, Any]:
+    """Always under way when the race is over; it leaves no mark."""
+    await asyncio.sleep(60)
+    return {"trail": ["loser"]}
+
+
 FLOWS: dict[str, fb.Graph] = {
     "linear": fb.graph("linear", first >> second >> third),
     "forked": fb.graph("forked", first >> [left, right] >> meet),
     "cyclic": fb.graph("cyclic", first >> count >> fb.branch(lambda s: s.n < 3, {True: count, False: third})),
     "waiting": fb.graph("waiting", first >> fb.wait("go", name="gate") >> second >> fb.sleep(0.4, name="nap") >> third),
     "parent": fb.graph("parent", first >> fb.subflow(fb.graph("child", kin), input=["trail"], into=None) >> third),
+    "raced": fb.graph("raced", first >> fb.race(loser, second, fb.wait("never", name="limit")) >> third),
 }
 
 PATHS: dict[str, tuple[str, ...]] = {
@@ -92,6 +101,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "cyclic": ("count#1", "count#2", "count#3", "first#1", "third#1"),
     "waiting": ("first#1", "gate#1", "nap#1", "second#1", "third#1"),
     "parent": ("child#1", "first#1", "third#1"),
+    "raced": ("first#1", "second#1", "third#1"),
 }
 """Every path that a finished run has, sorted."""
 
@@ -110,5 +120,6 @@ RESULTS: dict[str, list[str]] = {
     "cyclic": ["first", "third"],
     "waiting": ["first", "second", "third"],
     "parent": ["first", "kin", "third"],
+    "raced": ["first", "second", "third"],
 }
 """The ``trail`` in the state at the end."""

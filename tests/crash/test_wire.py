@@ -135,10 +135,11 @@ async def most_children(url: str) -> int:
         Case("cyclic"),
         Case("waiting"),
         Case("parent"),
+        Case("raced"),
         Case("linear", before="append one:replied:1"),
         Case("linear", before="append one:replied:1", pace=1.2, lease=2.0),
     ],
-    ids=["linear", "forked", "cyclic", "waiting", "parent", "the resuming one", "by the clock"],
+    ids=["linear", "forked", "cyclic", "waiting", "parent", "raced", "the resuming one", "by the clock"],
 )
 def test_a_kill_at_any_point_of_the_wire_leaves_one_result_per_path(
     case: Case, fresh_database: str, zygotes: list[Zygote], tmp_path: Path, always_suspend: bool
