@@ -288,6 +288,14 @@ class Store(Protocol):
         """
         ...
 
+    async def change_code(self, run_id: UUID, old: str, new: str, version: int, entry: Entry) -> bool:
+        """Give a failed run of fingerprint ``old`` another one, with the row that says so, in one step.
+
+        False: it is not failed any more, or not of that fingerprint; nothing was changed. Epoch + 1, so that whoever
+        had it before writes nothing more.
+        """
+        ...
+
     async def claim(
         self,
         known: frozenset[str],

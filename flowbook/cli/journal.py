@@ -18,6 +18,7 @@ from flowbook.plan.events import (
     CancelRequested,
     ChildFinished,
     ChildStarted,
+    CodeChanged,
     Event,
     ItemFinished,
     MapBegan,
@@ -112,6 +113,8 @@ def words(event: Event) -> str:  # noqa: C901  one case per event
             text = f"{f'at {path}: ' if path else ''}{failure.type}: {failure.message}"
         case StepDropped():
             text = "another branch won the race"
+        case CodeChanged(fingerprint, version, _, changes):
+            text = f"version {version} ({fingerprint[:8]}): {'; '.join(changes)}"
         case RunForked(_, edits, parent, changes):
             what = f", with {', '.join(edits)}" if edits else ""
             code = f"; {'; '.join(changes)}" if changes else ""

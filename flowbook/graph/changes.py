@@ -46,6 +46,7 @@ def changes(old: Defined, new: Defined) -> tuple[str, ...]:
         *_nodes(old.spec, new.spec),
         *_flows(old, new),
         *_code(old, new),
+        *_exchanged(old, new),
         *_state(old.spec, new.spec),
         *_names(old, new),
     ]
@@ -200,6 +201,13 @@ def _code(old: Defined, new: Defined) -> Iterator[str]:
             yield f"{role} changed"
     gone = {key: entry for key, entry in before.items() if key not in after and key not in roles}
     yield from (f"{_kind(key, entry)} removed" for key, entry in gone.items())
+
+
+def _exchanged(old: Defined, new: Defined) -> Iterator[str]:
+    """Nodes whose function is another one, of another name."""
+    before, after = ({n["name"]: n.get("step") for n in d.spec.get("nodes") or ()} for d in (old, new))
+    changed = changed_nodes(old, new)
+    yield from (f"step `{n}` changed" for n in after if n in changed and before[n] != after[n])
 
 
 def _roles(d: Defined) -> dict[str, str]:

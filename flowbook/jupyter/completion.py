@@ -20,7 +20,7 @@ from flowbook.plan.records import Status
 if TYPE_CHECKING:
     from flowbook.jupyter.session import Session
 
-RUN_COMMANDS = frozenset({"show", "resume", "retry", "cancel", "signal", "fork"})
+RUN_COMMANDS = frozenset({"show", "resume", "retry", "cancel", "signal", "fork", "enter", "inputs", "continue"})
 _LINE = re.compile(r"(?:.*=\s*)?%(%?)flow[ \t]+(.*)\Z")
 
 

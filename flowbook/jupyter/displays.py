@@ -130,7 +130,7 @@ class Displays:
 
 def bundle(view: RunView) -> dict[str, str]:
     """The forms of a run that need no kernel."""
-    html = run_html(view, hint=hint(view))
+    html = run_html(view, hint=hint(view), enter=entry(view))
     return {"text/html": f'<div class="fb-still">{html}</div>', "text/plain": run_plain(view)}
 
 
@@ -141,3 +141,9 @@ def hint(view: RunView) -> str:
     if view.status in (Status.PENDING, Status.WAITING) and not view.needs:
         return f"%flow resume {short(view.id)}"
     return "" if view.status.over else f"%flow show {short(view.id)}"
+
+
+def entry(view: RunView) -> str:
+    """What opens the step that failed."""
+    failed = view.status is Status.FAILED and view.failed_path
+    return f"%flow enter {short(view.id)} {view.failed_path}" if failed else ""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowbook.errors import FlowbookError
 from flowbook.ids import short
+from flowbook.jupyter import fixing
 from flowbook.jupyter.mistakes import brief, usage, without_our_frames
 from flowbook.jupyter.parse import Command, Parsed, bound, count, known, parse, unquoted_value
 from flowbook.plan.records import Status
@@ -50,6 +51,18 @@ TABLE = {
             "fork", f"Begin another run at one of a run's steps, with an edited state. {_RUN}",
             "%flow fork last --at judge#1 docs='[...]'", "RUN [KEY=VALUE ...]",
             {"--at PATH": "the step that it begins with, e.g. judge#1", **_WAIT},
+        ),
+        Command(
+            "enter", "Put what a step was given and its source into a new cell, to be fixed there; without PATH, the "
+            f"step that failed the run. {_RUN}", "%flow enter last fit#2", "RUN [PATH]",
+        ),
+        Command(
+            "inputs", f"What a step was given, as a value. {_RUN}",
+            "%flow inputs last fit#2   or   docs, k = %flow inputs last fit#2", "RUN [PATH]",
+        ),
+        Command(
+            "continue", f"Carry a failed run on from the step that failed, with the code as it is now. {_RUN}",
+            "%flow continue last", "RUN", _WAIT,
         ),
         Command("diff", f"Compare two runs: where they part, steps, state. {_RUN}", "%flow diff 3f2a9c01 last", "A B"),
         Command("cancel", f"Ask a run to stop. {_RUN}", "%flow cancel last", "RUN"),
@@ -146,6 +159,25 @@ class Magics:
             raise usage("%flow fork needs the step to begin with, as in --at judge#1; `%flow fork --help`")
         fork = parent.fork(it.options["at"], **{key: unquoted_value(value) for key, value in it.pairs.items()})
         return self._shown(fork, it)
+
+    def _enter(self, it: Parsed) -> None:
+        run, path = self._place(it, "enter")
+        fixing.enter_cell(self._session, run, path)
+
+    def _inputs(self, it: Parsed) -> Any:
+        run, path = self._place(it, "inputs")
+        return fixing.values(self._session, run, path)
+
+    def _continue(self, it: Parsed) -> SyncRun:
+        __tracebackhide__ = True
+        run = self._session.run(_one(it, "continue", "a run"))
+        print(fixing.go_on(self._session, run))  # noqa: T201 - what is different is never silent
+        return self._shown(run, it)
+
+    def _place(self, it: Parsed, command: str) -> tuple[SyncRun, str | None]:
+        if len(it.words) not in (1, 2):
+            raise usage(f"%flow {command} takes a run and the path of a step; `%flow {command} --help`")
+        return self._session.run(it.words[0]), it.words[1] if len(it.words) == 2 else None
 
     def _diff(self, it: Parsed) -> None:
         if len(it.words) != 2:

@@ -19,6 +19,7 @@ from flowbook.plan.events import (
     CancelRequested,
     ChildFinished,
     ChildStarted,
+    CodeChanged,
     Event,
     ItemFinished,
     MapBegan,
@@ -122,6 +123,8 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
             return replace(run, seq=seq, cancelled_by=by, mail=mail)
         case RunRetried():
             return _retried(replace(run, seq=seq, status=status), event)
+        case CodeChanged():
+            return replace(run, seq=seq)
         case RunForked(path, edits):
             return replace(_forked(run, _standing_at(run, path), edits), seq=seq)
         case RunCompleted():

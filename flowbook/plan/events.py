@@ -222,6 +222,19 @@ class RunRetried:
 
 
 @dataclass(frozen=True, slots=True)
+class CodeChanged:
+    """A failed run was given other code; what has finished is kept. A retry follows."""
+
+    fingerprint: str
+    """Of the new code."""
+    version: int
+    nodes: tuple[str, ...]
+    """The nodes that it concerns."""
+    changes: tuple[str, ...]
+    """What is different, one text per difference."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunForked:
     """A run began where another one was. First row of its own journal; what stands before it is read from the other's
     (`forks.py`).
@@ -274,6 +287,7 @@ Event = (
     | MapFinished
     | CancelRequested
     | RunRetried
+    | CodeChanged
     | RunForked
     | RunCompleted
     | RunFailed

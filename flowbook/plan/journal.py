@@ -20,6 +20,7 @@ from flowbook.plan.events import (
     CancelRequested,
     ChildFinished,
     ChildStarted,
+    CodeChanged,
     Event,
     ItemFinished,
     MapBegan,
@@ -61,6 +62,7 @@ class Kind(StrEnum):
     MAPPING = "mapping"
     CANCEL_REQUESTED = "cancel"
     RETRIED = "retried"
+    CODE = "code"
     FORKED = "forked"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -134,6 +136,9 @@ def to_entry(event: Event) -> Entry:  # noqa: C901  one case per event
             return Entry(Kind.CANCEL_REQUESTED, "", 0, encode({"by": by, "m": mail}))
         case RunRetried(by, mail, at, limit):
             return Entry(Kind.RETRIED, "", 0, encode({"by": by, "m": mail, "t": at} | ({"l": limit} if limit else {})))
+        case CodeChanged(fingerprint, version, nodes, changes):
+            told = {"f": fingerprint, "v": version, "n": list(nodes), "c": list(changes)}
+            return Entry(Kind.CODE, "", 0, encode(told))
         case RunForked(path, edits, parent, changes):
             body = {"s": dict(edits), "p": str(parent), "c": list(changes)}
             return Entry(Kind.FORKED, path, 0, encode(body, at="edits"))
@@ -174,6 +179,8 @@ def from_entry(entry: Entry) -> Event:  # noqa: C901  one case per kind
                 return CancelRequested(body["by"], body["m"])
             case Kind.RETRIED:
                 return RunRetried(body["by"], body["m"], body.get("t"), body.get("l"))
+            case Kind.CODE:
+                return CodeChanged(body["f"], body["v"], tuple(body["n"]), tuple(body["c"]))
             case Kind.FORKED:
                 return RunForked(entry.path, body["s"], UUID(body["p"]), tuple(body["c"]))
             case Kind.COMPLETED:

@@ -14,6 +14,7 @@ from flowbook.plan.events import (
     CancelRequested,
     ChildFinished,
     ChildStarted,
+    CodeChanged,
     Event,
     ItemFinished,
     MapBegan,
@@ -55,7 +56,7 @@ TRANSITIONS: Mapping[Status, Mapping[type[Event], Status]] = {
         RunCancelled: Status.CANCELLED,
     },
     Status.COMPLETED: {},
-    Status.FAILED: {RunRetried: Status.RUNNING, RunCancelled: Status.CANCELLED},
+    Status.FAILED: {CodeChanged: Status.FAILED, RunRetried: Status.RUNNING, RunCancelled: Status.CANCELLED},
     Status.CANCELLED: {},
 }
 """Status -> event -> status. What is not here raises `IllegalTransition`."""

@@ -31,8 +31,10 @@ _CELL = "text-align:left;padding:3px 12px 3px 0"
 _MONO = "font-family:monospace"
 
 
-def run_html(view: RunView, now: datetime | None = None, *, hint: str = "") -> str:
-    """A run: heading, picture, errors, steps. ``hint``: what can be done about it now, as a command."""
+def run_html(view: RunView, now: datetime | None = None, *, hint: str = "", enter: str = "") -> str:
+    """A run: heading, picture, errors, steps. ``hint``: what can be done about it now, as a command; ``enter``: the
+    command that opens the step which failed.
+    """
     now = now or datetime.now(UTC)
     about = f"topology of {view.flow}, run {short(view.id)}"
     parts = [run_heading(view, now), _picture(paint(view, now), layout_of(view), about)]
@@ -40,6 +42,8 @@ def run_html(view: RunView, now: datetime | None = None, *, hint: str = "") -> s
         parts.append(_note(f"It stands still: it needs {view.needs}"))
     if view.failure:
         parts.append(_failure(view.failure, view.failed_path))
+    if enter:
+        parts.append(f'<div style="margin:4px 0">Open here: <code>{escape(enter, 200)}</code></div>')
     if hint:
         parts.append(f'<div style="margin:4px 0">next: <code>{escape(hint, 200)}</code></div>')
     if view.steps:

@@ -135,6 +135,10 @@ class MemoryStore:
         self.database.wake(fork.id)
         return row
 
+    async def change_code(self, run_id: UUID, old: str, new: str, version: int, entry: Entry) -> bool:
+        """Give a failed run of one fingerprint another one, with the row that says so."""
+        return (await self._turn()).change_code(run_id, old, new, version, entry)
+
     async def claim(
         self,
         known: frozenset[str],

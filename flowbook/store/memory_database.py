@@ -150,6 +150,15 @@ class MemoryDatabase:
             kept.write([fork.entry], now)
         return kept.row
 
+    def change_code(self, run_id: UUID, old: str, new: str, version: int, entry: Entry) -> bool:
+        """Give a failed run other code; False: it is not as it is thought to be. Raises `RunNotFound`."""
+        kept = self.kept(run_id)
+        if kept.row.status is not Status.FAILED or kept.row.fingerprint != old:
+            return False
+        kept.row = replace(kept.row, fingerprint=new, version=version, epoch=kept.row.epoch + 1)
+        kept.write([entry], self.now())
+        return True
+
     def ancestors(self, kept: Kept) -> list[Ancestor]:
         """What a run reads of those before it, the nearest first."""
         found = []

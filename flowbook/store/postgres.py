@@ -147,6 +147,11 @@ class PostgresStore:
         self._announce(fork.id)
         return row
 
+    async def change_code(self, run_id: UUID, old: str, new: str, version: int, entry: Entry) -> bool:
+        """Give a failed run of one fingerprint another one, with the row that says so."""
+        (line,) = await self._lines([entry])
+        return await self._reads.change_code(run_id, old, new, version, line)
+
     async def claim(
         self,
         known: frozenset[str],

@@ -18,6 +18,7 @@ import asyncpg
 from flowbook.errors import RunNotFound
 from flowbook.plan.forks import renumbered
 from flowbook.plan.journal import KEPT, Entry, Kind
+from flowbook.plan.records import Status
 from flowbook.ports import Definition, Mail, NewFork, RunQuery, RunRow, Snapshot
 from flowbook.store import family_statements as family
 from flowbook.store import statements as sql
@@ -85,6 +86,14 @@ class Reads:
     async def outcomes(self, run_id: UUID, paths: Sequence[str]) -> list[Entry]:
         """The first outcomes of these paths that stay within `BUDGET`."""
         return await self._blobs.entries(await self._line.fetch(sql.ITEMS, run_id, list(paths), BUDGET))
+
+    async def change_code(self, run_id: UUID, old: str, new: str, version: int, line: JournalLine) -> bool:
+        """Give a failed run other code, with the row that says so; False: it is not as it is thought to be."""
+        if await self._line.fetch(sql.CHANGE_CODE, run_id, old, new, version, *line):
+            return True
+        # Sent again after a lost answer, the statement finds its own work.
+        row = await self.run(run_id)
+        return row.status is Status.FAILED and row.fingerprint == new
 
     async def snapshot(self, run_id: UUID, epoch: int, snapshot: Snapshot) -> None:
         """Keep a fold, through the fence."""

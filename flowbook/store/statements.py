@@ -412,6 +412,24 @@ ITEMS: Final = Statement(
     "fork has not done itself it has from the nearest of those before it.",
 )
 
+CHANGE_CODE: Final = Statement(
+    "change code",
+    """
+    with hit as (
+        update flowbook.run set fingerprint = $3, version = $4, epoch = epoch + 1
+        where id = $1 and fingerprint = $2 and status = 'failed'
+        returning id, epoch
+    )
+    insert into flowbook.journal (run_id, seq, epoch, attempt, codec, kind, path, payload)
+    select id, 1 + (select coalesce(max(seq), 0) from flowbook.journal where run_id = $1), epoch, $5, $6, $7, $8, $9
+    from hit
+    returning seq
+    """,
+    "A failed run is owned by nobody, so whoever raises its epoch may write one row. Who retries it at the same time "
+    "waits for the row's lock, or makes us find it pending: then nothing is changed.",
+    fresh=True,
+)
+
 LAST_SEQ: Final = Statement(
     "last seq",
     "select coalesce(max(seq), 0) from flowbook.journal where run_id = $1",

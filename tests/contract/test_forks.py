@@ -12,7 +12,7 @@ from flowbook.errors import RunNotFound
 from flowbook.ids import new_id
 from flowbook.plan.journal import Entry, Kind
 from flowbook.plan.records import Status
-from flowbook.ports import NewFork, RunRow, Snapshot, Store
+from flowbook.ports import NewFork, RunRow, Settlement, Snapshot, Store
 from tests.contract.worlds import (
     COMPLETED,
     PostgresWorld,
@@ -183,3 +183,25 @@ async def test_a_run_with_forks_cannot_be_deleted(postgres: PostgresWorld) -> No
             await sql.execute("delete from flowbook.run where id = $1", parent.id)
     finally:
         await sql.close()
+
+
+@scenario
+async def test_a_failed_run_is_given_other_code_once(world: World) -> None:
+    """With the row that says so; nobody else's epoch writes any more, and a second change finds nothing to change."""
+    store = await world.worker()
+    run = await own(store)
+    await store.append(run.id, run.epoch, [outcome("a#1")])
+    code = Entry(Kind.CODE, "", 0, b"changes")
+    assert not await store.change_code(run.id, "f1", "f2", 2, code), "it has not failed"
+    await store.settle(Settlement(run.id, run.epoch, Status.FAILED, 0, Entry(Kind.FAILED, "", 0, b"why")))
+    assert not await store.change_code(run.id, "f9", "f2", 2, code), "it is not of that code"
+    assert await store.change_code(run.id, "f1", "f2", 2, code)
+    row = await store.run(run.id)
+    assert (row.fingerprint, row.version, row.status, row.epoch) == ("f2", 2, Status.FAILED, run.epoch + 1)
+    assert [kind for _, kind, _ in await journal(store, run.id)] == ["finished", "failed", "code"]
+    await store.send(run.id, "retry", "ana", b"")
+    assert not await store.change_code(run.id, "f1", "f3", 3, code)
+    assert await store.claim(frozenset({"f1"}), only=run.id) == []
+    (claimed,) = await store.claim(frozenset({"f2"}), only=run.id)
+    await store.history(claimed.id)
+    assert (await store.append(claimed.id, claimed.epoch, [outcome("b#1")])).seq == 4

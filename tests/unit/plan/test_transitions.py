@@ -34,6 +34,7 @@ ONE: dict[type, Event] = {
     events.MapFinished: events.MapFinished("m#1", 3, 1, "m", None),
     events.CancelRequested: events.CancelRequested("me", 1),
     events.RunRetried: events.RunRetried("me", 1),
+    events.CodeChanged: events.CodeChanged("f2", 2, ("a",), ("step `a` changed",)),
     events.RunForked: events.RunForked("a#1", {"a": 2}, ID),
     events.RunCompleted: events.RunCompleted(),
     events.RunFailed: events.RunFailed("a#1", WHY),
@@ -61,6 +62,7 @@ LEGAL = {
     (R, events.RunCompleted): C,
     (R, events.RunFailed): F,
     (R, events.RunCancelled): X,
+    (F, events.CodeChanged): F,
     (F, events.RunRetried): R,
     (F, events.RunCancelled): X,
 }
