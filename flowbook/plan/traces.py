@@ -13,7 +13,15 @@ from flowbook.graph.binding import slots
 from flowbook.graph.flow import Graph
 from flowbook.graph.step import Step
 from flowbook.plan.apply import apply
-from flowbook.plan.events import AttemptFailed, ChildFinished, RunForked, StepFinished, WaitFinished
+from flowbook.plan.events import (
+    AttemptFailed,
+    ChildFinished,
+    ItemFinished,
+    MapFinished,
+    RunForked,
+    StepFinished,
+    WaitFinished,
+)
 from flowbook.plan.journal import Entry, from_entry
 from flowbook.plan.paths import node_of
 from flowbook.plan.records import Failure, Phase, Run, View
@@ -59,6 +67,13 @@ def trace(graph: Graph | None, beginning: Run | None, entries: Iterable[Entry]) 
                 path, kept = entry.path, entry.seq <= 0
                 found.pop(path, None)
                 found[path] = Firing(path, node_of(path), inputs, True, event.result, event.route, kept=kept)
+            case ItemFinished(path, result=result):
+                found.pop(path, None)
+                found[path] = Firing(path, node_of(path), None, True, result)
+            case MapFinished(path):
+                # Its items are firings of their own; a reference to them names the run, which is no difference.
+                result = event.total if event.values is None else event.values
+                found[path] = Firing(path, node_of(path), None, True, result, event.route)
             case AttemptFailed(path, failure=failure):
                 inputs = None if graph is None or run is None else _inputs(graph, run, path)
                 found[path] = Firing(path, node_of(path), inputs, False, failure=failure)

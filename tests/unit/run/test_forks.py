@@ -11,6 +11,7 @@ import pytest
 from flowbook.errors import CodeMissing, PointUnknown, StateError, StepFailed, Unencodable
 from flowbook.graph.expression import branch
 from flowbook.graph.flow import Graph, graph
+from flowbook.graph.mapping import map_
 from flowbook.graph.pause import sleep, wait
 from flowbook.graph.step import step
 from flowbook.plan.events import RunForked
@@ -467,3 +468,18 @@ async def test_runs_of_two_versions_are_compared_with_what_was_edited(apps: Apps
     two = await apps.open()
     elsewhere = await (await two.run(run.id)).diff(await two.run(newer.id))
     assert (elsewhere.state, [s.path for s in elsewhere.steps]) == (None, ["write#1"])
+
+
+@scenario
+async def test_two_runs_with_a_map_are_compared_item_by_item(apps: Apps) -> None:
+    """Large results are references that name their run: that is no difference."""
+    flow = graph("mapped", map_(step(name="double")(lambda item: f"{item}" * 100_000), over="xs", name="doubled"))
+    app = await apps.open()
+    run = await app.start(flow, xs=list(range(12)))
+    await run.result()
+    other_run = await app.start(flow, xs=[*range(11), 7])
+    await other_run.result()
+    found = await run.diff(other_run)
+    assert [s.path for s in found.steps] == ["doubled#1[11]"]
+    assert found.state is not None
+    assert [k.key for k in found.state] == ["xs"]
