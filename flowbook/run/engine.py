@@ -141,7 +141,8 @@ class Engine:
         row = started.row
         if row.id != new.id:
             return row, False
-        self._adopt(row.id)
+        if new.claim:
+            self._adopt(row.id)
         ours = row.worker_id == self.tools.store.worker_id and row.epoch == 1 and row.status is Status.RUNNING
         if ours and row.id not in self._tasks:
             self._own(row, new=started.created)

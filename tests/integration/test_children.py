@@ -22,6 +22,7 @@ import pytest
 from flowbook.app import App, Options
 from flowbook.graph.flow import graph
 from flowbook.graph.pause import wait
+from flowbook.graph.rebuild import rebuild
 from flowbook.graph.step import step
 from flowbook.graph.subflow import subflow
 from flowbook.plan.records import Status
@@ -199,6 +200,25 @@ async def test_starting_a_killed_parent_under_its_key_again_carries_its_child_on
         out, _ = await asyncio.to_thread(again.communicate, None, 40)
         assert json.loads(out) == DONE
         assert len(await app.store.children(parent.id)) == 1
+    assert place.marked() == ["before", "work", "after"]
+
+
+@scenario
+async def test_a_killed_parent_is_carried_on_from_its_stored_source(place: Place) -> None:
+    """Its definition, as the database gives it back, brings the flow of its child along."""
+    carrying = place.process("outer", "carry")
+    os.environ["MARKS"] = str(place.marks)
+    try:
+        async with place.opened() as app:
+            parent = await row_of(app, "outer", Status.WAITING)
+            child = await row_of(app, "inner", Status.WAITING)
+            kill(carrying)
+            await app.register(rebuild(await app.definition(parent), key=None, allow_unsigned=True))
+            run = await app.resume(parent.id)
+            await app.signal(child.id, "go")
+            assert await run.result() == DONE
+    finally:
+        del os.environ["MARKS"]
     assert place.marked() == ["before", "work", "after"]
 
 
