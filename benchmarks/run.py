@@ -28,8 +28,10 @@ from server import server
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent.parent / "shared" / "peers"
-WORKLOADS = ("W1", "W2", "W5", "W6", "SQL", "IDLE")
-ONCE = ("W6", "SQL", "IDLE")
+OWN = {"MAP": HERE / "map_memory.py"}
+"""Workloads that only we have, and their scripts."""
+WORKLOADS = ("W1", "W2", "W5", "W6", "SQL", "IDLE", *OWN)
+ONCE = ("W6", "SQL", "IDLE", *OWN)
 Results = dict[tuple[str, str], list[dict[str, Any]]]
 
 
@@ -79,6 +81,10 @@ def verdicts(results: Results, limit: str) -> Iterator[tuple[str, str, bool]]:
     if idle:
         for what, most in (("cpu_percent", 1.0), ("statements_per_s", 5.0)):
             yield f"{idle[0]['parked']:,} parked runs: {what} < {most:g}", f"{idle[0][what]:g}", idle[0][what] < most
+    large = results.get(("flowbook", "MAP"))
+    if large:
+        most, again = (max(m[k] for m in large for k in keys) for keys in (("mb_killed", "mb_resumed"), ("again",)))
+        yield "MAP: 100,000 items of 1 kB <= 200 MB", f"{most:g} MB, {again:g} items ran again", most <= 200
     growth = results.get(("flowbook", "W6"))
     if growth:
         value = statistics.median(m["engine_ms_5000"] / m["engine_ms_100"] for m in growth)
@@ -98,8 +104,9 @@ def main() -> None:
     results: Results = {}
     with server() as env:
         for workload in given.workloads:
+            sides = idle if workload == "IDLE" else {"flowbook": OWN[workload]} if workload in OWN else taking_part
             for number in range(1 if workload in ONCE else given.rounds):
-                for name, script in idle.items() if workload == "IDLE" else taking_part.items():
+                for name, script in sides.items():
                     if name == "baseline" and workload == "W6":
                         continue  # it has nothing to resume
                     if script.parent == PEERS and workload == "SQL" and int(env["PGMAJOR"]) >= 18:

@@ -432,9 +432,9 @@ class App:
 
         return stop
 
-    async def _read(self, run_id: UUID) -> Reading:
+    async def _read(self, run_id: UUID, after: int = 0) -> Reading:
         row = self._ours(await self.store.run(run_id))
-        entries = [entry async for page in self.store.pages(run_id) for entry in page]
+        entries = [entry async for page in self.store.pages(run_id, after) for entry in page]
         return row, entries, await self._spec(row), input_of(row), await self.needs(row)
 
     async def _spec(self, row: RunRow) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ Owns: `RunView` and `StepView`, built from a run's row, its definition's spec an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -187,29 +187,34 @@ def view_of(
     needs: str | None = None,
 ) -> RunView:
     """The view of a run from its row and its whole journal; ``running``: path -> attempt under way in this process."""
-    view = RunView(
-        id=row.id, flow=row.flow, version=row.version, status=row.status, key=row.key, input=input, spec=spec, steps=(),
-        failure=None, failed_path=None, created_at=row.created_at, started_at=row.started_at, ended_at=row.ended_at,
-        lost=row.lost, seq=0, needs=needs, metadata=row.metadata,
-    )  # fmt: skip
-    fold = _Fold(view)
-    for entry in entries:
-        fold.add(entry)
-    return fold.result(row.status, running or {})
+    fold = Folding(row.id, spec, input)
+    fold.add_all(entries)
+    return fold.view(row, running or {}, needs)
 
 
-class _Fold:
-    """The steps of a view while entries are added."""
+class Folding:
+    """The steps of a view while entries are added: who looks again and again adds only what is new."""
 
-    def __init__(self, view: RunView) -> None:
-        self.view = view
-        self.steps: dict[str, StepView] = {s.path: s for s in view.steps}
+    def __init__(self, run_id: UUID, spec: Mapping[str, Any], input: Mapping[str, Any]) -> None:
+        self.run_id, self.spec, self.input = run_id, spec, input
+        self.seq = 0
+        """The last entry that was added."""
+        self.steps: dict[str, StepView] = {}
         self.tallies: dict[str, Tally] = {}
         """Path of a map -> its items."""
+        self.failure: Failure | None = None
+        self.failed_path: str | None = None
+        self.cancelled_by: str | None = None
+        self.forked: ForkView | None = None
+
+    def add_all(self, entries: Iterable[Entry]) -> None:
+        """Add entries, in order."""
+        for entry in entries:
+            self.add(entry)
 
     def add(self, entry: Entry) -> None:
         event = from_entry(entry)
-        self.view = replace(self.view, seq=entry.seq)
+        self.seq = entry.seq
         if entry.path.endswith("]"):
             if isinstance(event, ItemFinished | AttemptFailed):
                 self.tallies[item_of(entry.path)[0]].add(event)
@@ -260,26 +265,41 @@ class _Fold:
     def _of_the_run(self, event: Event) -> None:
         match event:
             case RunFailed(path, failure):
-                self.view = replace(self.view, failure=failure, failed_path=path)
+                self.failure, self.failed_path = failure, path
                 if path.endswith("]"):
                     it = self.steps[item_of(path)[0]]
                     self.steps[it.path] = replace(it, state=State.FAILED)
             case RunRetried():
-                self.view = replace(self.view, failure=None, failed_path=None)
+                self.failure = self.failed_path = None
                 for tally in self.tallies.values():
                     tally.again()
                 for path, step in self.steps.items():
                     if step.state is State.FAILED:
-                        self.steps[path] = replace(step, state=State.RETRYING)
+                        again = State.RUNNING if path in self.tallies else State.RETRYING
+                        self.steps[path] = replace(step, state=again)
             case RunForked(path, edits, parent, changes):
-                self.view = replace(self.view, forked=ForkView(parent, path, edits, changes))
+                self.forked = ForkView(parent, path, edits, changes)
                 self.steps = {p: replace(s, kept=True) for p, s in self.steps.items()}
             case CancelRequested(by):
-                self.view = replace(self.view, cancelled_by=by)
+                self.cancelled_by = by
             case _:
                 pass  # the end of a run is told by its row
 
-    def result(self, status: Status, running: Mapping[str, int]) -> RunView:
+    def view(self, row: RunRow, running: Mapping[str, int], needs: str | None = None) -> RunView:
+        """The view now; ``running``: path -> attempt under way in this process."""
+        kept, self.steps = self.steps, dict(self.steps)  # what is true of this moment alone is not kept
+        try:
+            self._now(row.status, running)
+            return RunView(
+                id=row.id, flow=row.flow, version=row.version, status=row.status, key=row.key, input=self.input,
+                spec=self.spec, steps=tuple(self.steps.values()), failure=self.failure, failed_path=self.failed_path,
+                created_at=row.created_at, started_at=row.started_at, ended_at=row.ended_at, lost=row.lost,
+                seq=self.seq, needs=needs, cancelled_by=self.cancelled_by, metadata=row.metadata, forked=self.forked,
+            )  # fmt: skip
+        finally:
+            self.steps = kept
+
+    def _now(self, status: Status, running: Mapping[str, int]) -> None:
         items = Counter(item_of(path)[0] for path in running if path.endswith("]"))
         for path, number in running.items():
             if path.endswith("]"):
@@ -293,7 +313,6 @@ class _Fold:
                     self.steps[path] = replace(step, state=State.CANCELLED)
         for path, tally in self.tallies.items():
             self.steps[path] = replace(self.steps[path], items=tally.view(items[path], over=status.over))
-        return replace(self.view, status=status, steps=tuple(self.steps.values()))
 
     def _woken(self, path: str, entry: Entry, result: Any, route: int | None) -> StepView:
         """A pause that is over; one that was over at once has no beginning."""
@@ -317,7 +336,7 @@ class _Fold:
         path = event.path
         tally = self.tallies.setdefault(path, Tally(event.total, entry.at))
         seconds = (entry.at - tally.since).total_seconds() if entry.at and tally.since else 0.0
-        result = Mapped(self.view.id, path, event.total) if event.values is None else event.values
+        result = Mapped(self.run_id, path, event.total) if event.values is None else event.values
         attempts = (AttemptView(1, tally.since, entry.at, None),)
         return StepView(path, node_of(path), State.FINISHED, attempts, seconds, event.route, result)
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from flowbook.observe.views import RunView, view_of
+from flowbook.observe.views import Folding, RunView
 from flowbook.plan.journal import Entry, Kind
 from flowbook.plan.records import Status
 from flowbook.ports import RunRow
@@ -28,7 +28,7 @@ POLL = 1.0
 
 Callback = Callable[[RunView], None]
 Reading = tuple[RunRow, Sequence[Entry], Mapping[str, Any], Mapping[str, Any], str | None]
-"""Row, whole journal, spec of the topology, input, and what the run needs to go on (None: nothing)."""
+"""Row, journal after an entry, spec of the topology, input, and what the run needs to go on (None: nothing)."""
 _ENDS = {Kind.COMPLETED: Status.COMPLETED, Kind.FAILED: Status.FAILED, Kind.CANCELLED: Status.CANCELLED}
 
 
@@ -38,9 +38,7 @@ class Watch:
     def __init__(
         self,
         run_id: UUID,
-        read: Callable[
-            [UUID], Awaitable[tuple[RunRow, Sequence[Entry], Mapping[str, Any], Mapping[str, Any], str | None]]
-        ],
+        read: Callable[[UUID, int], Awaitable[Reading]],
         running: Callable[[UUID], Mapping[str, int]],
         local: Callable[[UUID], bool],
     ) -> None:
@@ -79,22 +77,23 @@ class Watch:
         self._dirty.set()
 
     async def _loop(self) -> None:
-        row, entries, spec, input, needs = await self._load()
+        row, entries, spec, input, needs = await self._read(self._run_id, 0)
+        fold = Folding(row.id, spec, input)
+        fold.add_all(entries)
+        del entries  # there may be many
         while True:
             fresh, self._fresh = self._fresh, []
-            known = entries[-1].seq if entries else 0
-            news = [e for e in fresh if e.seq > known]
-            if news and news[0].seq == known + 1 and self._local(self._run_id):
-                entries += news
+            news = [e for e in fresh if e.seq > fold.seq]
+            if news and news[0].seq == fold.seq + 1 and self._local(self._run_id):
+                fold.add_all(news)
                 row = replace(row, status=_ENDS.get(news[-1].kind, Status.RUNNING))
             elif news or not self._local(self._run_id):
-                row, entries, spec, input, needs = await self._load()
-            running = self._running(self._run_id)
-            view = view_of(row, entries, spec=spec, input=input, running=running, needs=needs)
+                row, needs = await self._catch_up(fold)
+            view = fold.view(row, self._running(self._run_id), needs)
             self._call(view)
             if view.status.over:
-                row, entries, spec, input, needs = await self._load()
-                self._call(view_of(row, entries, spec=spec, input=input))
+                row, _ = await self._catch_up(fold)
+                self._call(fold.view(row, {}))
                 if row.status.over:
                     return
             await asyncio.sleep(1 / RATE)
@@ -103,9 +102,11 @@ class Watch:
                     await self._dirty.wait()
             self._dirty.clear()
 
-    async def _load(self) -> tuple[RunRow, list[Entry], Mapping[str, Any], Mapping[str, Any], str | None]:
-        row, entries, spec, input, needs = await self._read(self._run_id)
-        return row, list(entries), spec, input, needs
+    async def _catch_up(self, fold: Folding) -> tuple[RunRow, str | None]:
+        """Read what is new; the row and what the run needs."""
+        row, entries, _, _, needs = await self._read(self._run_id, fold.seq)
+        fold.add_all(entries)
+        return row, needs
 
     def _call(self, view: RunView) -> None:
         for callback in tuple(self._callbacks):

@@ -1,4 +1,4 @@
-"""The flows that are killed: a linear one, a forked one, a cyclic one, a waiting one, a race. Every body leaves a
+"""The flows that are killed: a linear, a forked, a cyclic and a waiting one, a race, a map. Every body leaves a
 mark outside the database.
 
 Imported by the victims (`zygote.py`), so it needs nothing but flowbook.
@@ -86,7 +86,28 @@ async def loser() -> dict[str, Any]:
     return {"trail": ["loser"]}
 
 
+@fb.step
+async def numbers(ctx: fb.Context) -> list[int]:
+    mark(ctx)
+    return [0, 1, 2, 3]
+
+
+@fb.step(retries=1, backoff=(0,))
+async def piece(number: int, ctx: fb.Context) -> str:
+    mark(ctx)
+    if number == 1 and ctx.attempt == 1:
+        raise ValueError("the first attempt of this item fails")
+    return str(number)
+
+
+@fb.step
+async def whole(pieces: list[str], ctx: fb.Context) -> dict[str, Any]:
+    mark(ctx)
+    return {"trail": pieces}
+
+
 FLOWS: dict[str, fb.Graph] = {
+    "mapped": fb.graph("mapped", numbers >> fb.map_(piece, over="numbers", into="pieces", concurrency=2) >> whole),
     "linear": fb.graph("linear", first >> second >> third),
     "forked": fb.graph("forked", first >> [left, right] >> meet),
     "cyclic": fb.graph("cyclic", first >> count >> fb.branch(lambda s: s.n < 3, {True: count, False: third})),
@@ -96,6 +117,12 @@ FLOWS: dict[str, fb.Graph] = {
 }
 
 PATHS: dict[str, tuple[str, ...]] = {
+    "mapped": (
+        "numbers#1",
+        "piece#1",
+        *(f"piece#1[{i}]" for i in range(4)),
+        "whole#1",
+    ),
     "linear": ("first#1", "second#1", "third#1"),
     "forked": ("first#1", "left#1", "meet#1", "right#1"),
     "cyclic": ("count#1", "count#2", "count#3", "first#1", "third#1"),
@@ -105,16 +132,23 @@ PATHS: dict[str, tuple[str, ...]] = {
 }
 """Every path that a finished run has, sorted."""
 
-PAUSES = frozenset({"gate#1", "nap#1", "child#1"})
+PAUSES = frozenset({"gate#1", "nap#1", "child#1", "piece#1"})
 """Those of them that have no body, and so leave no mark."""
 
 KIN = {"parent": ("kin#1",)}
 """What the child of a flow leaves as marks."""
 
+FAILING = {"mapped": 1}
+"""How many attempts of a flow fail by themselves."""
+
+AT_ONCE = {"forked": 2, "mapped": 2}
+"""How many bodies of a flow are under way at once; else one."""
+
 SIGNALS = {"waiting": "go"}
 """The signal that a flow waits for."""
 
 RESULTS: dict[str, list[str]] = {
+    "mapped": ["0", "1", "2", "3"],
     "linear": ["first", "second", "third"],
     "forked": ["left", "right"],
     "cyclic": ["first", "third"],
