@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flowbook.graph.expression import Composable, Fragment
+from flowbook.graph.mapping import Map
 from flowbook.graph.step import Step
 from flowbook.jupyter.cell import framed
 from flowbook.jupyter.names import HOOK, WORDS, Words, rewrite
@@ -176,3 +177,15 @@ def test_races_and_parallel_forks_need_no_import(monkeypatch: pytest.MonkeyPatch
     assert [bool(e.race) for e in raced.edges] == [True, True, False, False, False, False]
     assert "'bb' is not defined" in unknown.heads[1].shown
     assert not {"race", "parallel"} & set(it.namespace)
+
+
+def test_a_map_needs_no_import_and_an_unknown_step_in_it_is_a_mistake_among_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The name that is not there is reported with the rest of the topology, and no traceback hides it."""
+    it = run('@step\ndef a(x): ...\nmap_(a, over="xs") >> map_(nothing, over="ys")\n', monkeypatch)
+    (fragment,) = it.pieces
+    (edge,) = fragment.edges
+    assert isinstance(edge.source, Map)
+    assert "'nothing' is not defined" in edge.target.shown
+    assert "map_" not in it.namespace
