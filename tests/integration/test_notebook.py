@@ -256,6 +256,26 @@ def test_waiting_raises_the_steps_own_exception(talk: Kernel) -> None:
     assert "LookupError: bad 2" in talk("boom.run()").error
 
 
+def test_a_cycle_that_went_round_too_often_is_retried_with_a_higher_limit(talk: Kernel) -> None:
+    """The cell has the limit and the outputs as options, `race` needs no import, the retry raises the limit."""
+    declared = talk(
+        "%%flow turning --recursion-limit 3 --outputs n\n"
+        "@step\ndef count(n): return {'n': n + 1}\n@step\ndef one(): ...\n@step\ndef two(): ...\n"
+        "START >> race(count, sleep('1h')) >> branch(lambda s: s.n < 6, {True: one, False: END})\n"
+        "one >> two >> count\n"
+    )
+    assert "a branch stands behind several steps" in declared.error
+    talk(
+        "%%flow turning --recursion-limit 3 --outputs n\n"
+        "@step\ndef begin(): ...\n@step\ndef count(n): return {'n': n + 1}\n@step\ndef done(): ...\n"
+        "begin >> race(count, sleep('1h')) >> done >> branch(lambda s: s.n < 6, {True: begin, False: END})\n"
+    )
+    assert "recursion limit" in talk("%flow run turning n=0 --wait").error
+    assert "takes a number" in talk("%flow retry last --recursion-limit none").error
+    assert not talk("run = %flow retry last --recursion-limit 50 --wait").error
+    assert "{'n': 6}" in talk("print(run.result())").printed
+
+
 def test_mistakes_are_short_and_all_at_once(talk: Kernel) -> None:
     """Every mistake of a topology with the names, no traceback of forty lines; the next cell is an ordinary one."""
     reply = talk("%%flow bad\n@step\ndef a(): ...\n@step\ndef b(): ...\na >> 'b'\nb >> nowhere\n")

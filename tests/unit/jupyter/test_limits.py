@@ -34,6 +34,17 @@ def test_the_options_of_a_cell_are_those_of_a_graph() -> None:
     assert said("f") == {}
 
 
+def test_outputs_and_the_recursion_limit_are_options_of_a_cell() -> None:
+    """A list of names, and a number."""
+    assert said("f --outputs report,score --recursion-limit 5000") == {
+        "outputs": ("report", "score"),
+        "recursion_limit": 5000,
+    }
+    assert said("f --outputs 'report, score'")["outputs"] == ("report", "score")
+    flow = graph("f", a, **said("f --outputs a --recursion-limit 7"))
+    assert (flow.outputs, flow.recursion_limit) == (("a",), 7)
+
+
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
@@ -50,7 +61,9 @@ def test_a_back_off_is_a_kind_or_a_list(typed: str, meant: Any) -> None:
     assert said(f"f --backoff '{typed}'")["backoff"] == meant
 
 
-@pytest.mark.parametrize("wrong", ["--retries many", "--backoff fixed", "--backoff fixed:1:2:3:4", "--backoff soon"])
+@pytest.mark.parametrize(
+    "wrong", ["--retries many", "--backoff fixed", "--backoff fixed:1:2:3:4", "--backoff soon", "--recursion-limit 0"]
+)
 def test_what_cannot_be_meant_is_a_usage_error(wrong: str) -> None:
     """Before anything is declared."""
     with pytest.raises(UsageError):
