@@ -191,6 +191,7 @@ class Engine:
 
     async def over(self, run_id: UUID) -> Ended | None:
         """Wait for the end of a run, here or elsewhere; what is remembered of one that ended here lately."""
+        told = False
         try:
             while True:
                 ended = None
@@ -207,13 +208,24 @@ class Engine:
                         return ended if ended is not None and ended.epoch == row.epoch else None
                 if run_id in self._tasks:
                     await event.wait()  # a run that is carried here ends with its task
+                    told = False
                     continue
                 with contextlib.suppress(TimeoutError):  # one that is elsewhere is looked at again and again
-                    async with asyncio.timeout(POLL * random.uniform(0.5, 1.0)):
+                    async with asyncio.timeout(self._pause(run_id, told)):
                         await event.wait()
+                        told = True  # somebody wants something of it, and perhaps its end
         finally:
             if run_id not in self._tasks and (kept := self._changed.pop(run_id, None)):
                 kept.set()  # who else waits for it looks again, and makes one of his own
+
+    def _pause(self, run_id: UUID, told: bool) -> float:
+        """Seconds until a run that is not carried here is looked at again.
+
+        Those that are parked here end here, or somebody says that he wants something of them: all together they are
+        looked at twice a second, however many are waited for.
+        """
+        waiting = 1.0 if told or run_id not in self._parked else max(1.0, len(self._changed) / 2)
+        return POLL * waiting * random.uniform(0.5, 1.0)
 
     async def work(self, queues: Sequence[str] = ("default",), concurrency: int = 16) -> None:
         """Claim what is due in these queues, for as long as this coroutine is not cancelled."""

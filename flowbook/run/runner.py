@@ -154,7 +154,7 @@ class Runner:
             self.tools.ward.release(self)
             self.tools.ticker.discard(self)
             # They hold methods of this runner: a circle, which would be left to the garbage collector.
-            del self._bench, self._pauses
+            del self._bench, self._pauses, self._children, self._maps
 
     async def _begin(self) -> None:
         store, graph = self.tools.store, self.graph

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from flowbook.codec import digest, encode
 from flowbook.errors import RunUnfinished
 from flowbook.graph.flow import graph
+from flowbook.graph.pause import wait
 from flowbook.graph.step import step
 from flowbook.ids import new_id
 from flowbook.plan.records import Status
@@ -222,3 +225,50 @@ async def test_a_store_that_is_not_steady_starts_nothing(apps: Apps) -> None:
     app.store.sure = True  # type: ignore[attr-defined]
     await run.result(timeout=5)
     assert calls == [1]
+
+
+@scenario
+async def test_a_finished_run_leaves_nothing_to_the_garbage_collector(apps: Apps) -> None:
+    """What carried it is gone with its last reference: a circle per run would make the collector work at each step."""
+    app = await apps.open()
+    runners: list[weakref.ref[Any]] = []
+
+    @step
+    async def look() -> int:
+        runners.extend(weakref.ref(runner) for runner in app.engine._runners.values())
+        return 1
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert await (await app.start(graph("f", look))) == {"look": 1}
+        await until(lambda: runners[0]() is None)
+    finally:
+        gc.enable()
+    assert len(runners) == 1
+    assert not app.engine._changed, "nobody waits for it any more"
+
+
+@scenario
+async def test_many_that_wait_for_parked_runs_share_their_looks(apps: Apps) -> None:
+    """Whoever waits for a parked run asks once, and then together twice a second, not each for himself."""
+    asked: list[Any] = []
+
+    class Counting(MemoryStore):
+        async def run(self, run_id: Any) -> Any:
+            asked.append(run_id)
+            return await super().run(run_id)
+
+    app = await apps.open(store=Counting)
+    flow = graph("f", wait("go"))
+    runs = [await app.start(flow) for _ in range(200)]
+    waiting = [asyncio.ensure_future(run.result()) for run in runs]
+    await until(lambda: len(app.engine._parked) == len(runs) and len(set(asked)) == len(runs))
+    await asyncio.sleep(0.1)
+    asked.clear()
+    await asyncio.sleep(1.2)
+    assert len(asked) < 100
+    for run in runs:
+        await run.signal("go")
+    async with asyncio.timeout(20):
+        await asyncio.gather(*waiting)
