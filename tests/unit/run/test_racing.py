@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from flowbook.errors import RunCancelled
 from flowbook.graph.flow import graph
+from flowbook.graph.mapping import map_
 from flowbook.graph.pause import sleep, wait
 from flowbook.graph.race import race
 from flowbook.graph.step import step
+from flowbook.graph.subflow import subflow
 from flowbook.observe.views import State
 from flowbook.plan.events import StepDropped
 from flowbook.plan.records import Status
@@ -227,3 +230,26 @@ async def test_a_race_is_taken_over_by_another_process(apps: Apps) -> None:
     await two.resume(run.id)
     assert await (await two.run(run.id)).result(5) == {"log": ["quick", "after"]}
     assert calls.count("slow") == 1
+
+
+@scenario
+async def test_a_map_and_a_child_may_race(apps: Apps) -> None:
+    """A map whose item has failed is out of the race, one that is slower is stopped with all its items."""
+    app = await apps.open()
+
+    @step
+    async def item(item: int) -> int:
+        if item == 2:
+            raise ValueError("two")
+        await asyncio.sleep(0 if item == 1 else 3600)
+        return item
+
+    slow = graph("slow", wait("never"))
+    for items in ([1, 2], [3, 4]):
+        members = race(map_(item, over="items"), subflow(slow), sleep("50ms", name="limit"))
+        run = await app.start(graph("f", members >> logs("end")), {"items": items})
+        assert (await run.result(10))["log"] == ["end"]
+        assert step_of(await run.view(), "limit#1").state is State.FINISHED
+        (child,) = await app.store.children(run.id)
+        with pytest.raises(RunCancelled):
+            await (await app.run(child.id)).result(10)
