@@ -1,4 +1,4 @@
-"""The flows that are killed: a linear, a forked, a cyclic and a waiting one, a race, a map. Every body leaves a
+"""The flows that are killed: a linear, a forked, a cyclic and a waiting one, a race, a map, a fork. Every body leaves a
 mark outside the database.
 
 Imported by the victims (`zygote.py`), so it needs nothing but flowbook.
@@ -113,6 +113,7 @@ FLOWS: dict[str, fb.Graph] = {
     "cyclic": fb.graph("cyclic", first >> count >> fb.branch(lambda s: s.n < 3, {True: count, False: third})),
     "waiting": fb.graph("waiting", first >> fb.wait("go", name="gate") >> second >> fb.sleep(0.4, name="nap") >> third),
     "parent": fb.graph("parent", first >> fb.subflow(fb.graph("child", kin), input=["trail"], into=None) >> third),
+    "again": fb.graph("again", first >> [left, right] >> meet),
     "raced": fb.graph("raced", first >> fb.race(loser, second, fb.wait("never", name="limit")) >> third),
 }
 
@@ -128,6 +129,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "cyclic": ("count#1", "count#2", "count#3", "first#1", "third#1"),
     "waiting": ("first#1", "gate#1", "nap#1", "second#1", "third#1"),
     "parent": ("child#1", "first#1", "third#1"),
+    "again": ("first#1", "left#1", "meet#1", "right#1"),
     "raced": ("first#1", "second#1", "third#1"),
 }
 """Every path that a finished run has, sorted."""
@@ -141,8 +143,11 @@ KIN = {"parent": ("kin#1",)}
 FAILING = {"mapped": 1}
 """How many attempts of a flow fail by themselves."""
 
-AT_ONCE = {"forked": 2, "mapped": 2}
+AT_ONCE = {"again": 2, "forked": 2, "mapped": 2}
 """How many bodies of a flow are under way at once; else one."""
+
+FORKS = {"again": ("left#1", ("left#1", "meet#1"))}
+"""Where a flow is forked once it has ended, and what the fork does again: not the branch beside that."""
 
 SIGNALS = {"waiting": "go"}
 """The signal that a flow waits for."""
@@ -154,6 +159,7 @@ RESULTS: dict[str, list[str]] = {
     "cyclic": ["first", "third"],
     "waiting": ["first", "second", "third"],
     "parent": ["first", "kin", "third"],
+    "again": ["left", "right"],
     "raced": ["first", "second", "third"],
 }
 """The ``trail`` in the state at the end."""

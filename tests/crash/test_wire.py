@@ -18,7 +18,7 @@ import pytest
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-from flows import AT_ONCE, FAILING, KIN, PATHS, PAUSES, RESULTS  # noqa: E402  shared with the victims
+from flows import AT_ONCE, FAILING, FORKS, KIN, PATHS, PAUSES, RESULTS  # noqa: E402  shared with the victims
 from wiretap import Wiretap  # noqa: E402
 
 ZYGOTES = 4
@@ -113,6 +113,21 @@ async def journal_of(url: str, flow: str, key: str) -> tuple[str, list[str]]:
         await connection.close()
 
 
+async def forks_of(url: str, flow: str, key: str) -> list[tuple[str, list[str]]]:
+    """(status, paths finished in its own journal) of each fork of the run under a key."""
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch(
+            "SELECT f.status, array(SELECT path FROM flowbook.journal WHERE run_id = f.id AND kind = 'finished' "
+            "ORDER BY path) AS paths FROM flowbook.run f JOIN flowbook.run r ON f.forked_from = r.id "
+            "WHERE r.flow = $1 AND r.key = $2",
+            flow, key,
+        )  # fmt: skip
+        return [(row["status"], row["paths"]) for row in rows]
+    finally:
+        await connection.close()
+
+
 async def most_children(url: str) -> int:
     """How many children the run with the most of them has; all of them are over."""
     connection = await asyncpg.connect(url)
@@ -137,10 +152,22 @@ async def most_children(url: str) -> int:
         Case("parent"),
         Case("raced"),
         Case("mapped"),
+        pytest.param(Case("again"), marks=pytest.mark.crash),  # a hundred points, each with two runs
         Case("linear", before="append one:replied:1"),
         Case("linear", before="append one:replied:1", pace=1.2, lease=2.0),
     ],
-    ids=["linear", "forked", "cyclic", "waiting", "parent", "raced", "mapped", "the resuming one", "by the clock"],
+    ids=[
+        "linear",
+        "forked",
+        "cyclic",
+        "waiting",
+        "parent",
+        "raced",
+        "mapped",
+        "again",
+        "the resuming one",
+        "by the clock",
+    ],
 )
 def test_a_kill_at_any_point_of_the_wire_leaves_one_result_per_path(
     case: Case, fresh_database: str, zygotes: list[Zygote], tmp_path: Path, always_suspend: bool
@@ -177,6 +204,10 @@ def test_a_kill_at_any_point_of_the_wire_leaves_one_result_per_path(
         status, paths = asyncio.run(journal_of(fresh_database, flow, outcome["key"]))
         assert (status, tuple(paths)) == ("completed", PATHS[flow]), where
         assert set(marks) == (set(PATHS[flow]) - PAUSES) | set(KIN.get(flow, ())), where
+        again = FORKS.get(flow, ("", ()))[1]
+        if again:
+            assert asyncio.run(forks_of(fresh_database, flow, outcome["key"])) == [("completed", list(again))], where
+            marks = marks - Counter(again)
         failing, at_once = FAILING.get(flow, 0), AT_ONCE.get(flow, 1)
         assert max(marks.values()) <= 1 + kills + failing, f"{where}: {marks}"
         assert sum(marks.values()) <= len(PATHS[flow]) + failing + kills * at_once, f"{where}: {marks}"

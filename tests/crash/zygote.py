@@ -25,7 +25,7 @@ from flowbook.run import children, runner
 from flowbook.store import driver
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from flows import FLOWS, MARKS, PACE, SIGNALS
+from flows import FLOWS, FORKS, MARKS, PACE, SIGNALS
 
 
 async def carry(request: dict[str, Any]) -> Any:
@@ -40,7 +40,13 @@ async def carry(request: dict[str, Any]) -> Any:
                 await asyncio.sleep(0.01)
             with contextlib.suppress(RunOver):
                 await app.signal(run.id, SIGNALS[request["flow"]])
-        return await run.result(timeout=30)
+        result = await run.result(timeout=30)
+        if request["flow"] not in FORKS:
+            return result
+        made = [row for row in await app.runs(flow=request["flow"], limit=1000) if row.forked_from == run.id]
+        at, _ = FORKS[request["flow"]]
+        fork = await (app.resume(made[0].id) if made else app.fork(run.id, at=at))
+        return await fork.result(timeout=30)
 
 
 def victim(request: dict[str, Any], out: int) -> None:
