@@ -220,7 +220,7 @@ async def test_a_back_off_outlives_a_crash(apps: Apps) -> None:
     resumed = await second.resume(run.id)
     with pytest.raises(ValueError, match="a fails"):
         await resumed.result()
-    assert 0.18 <= loop.time() - failed_at < 0.3
+    assert 0.13 <= loop.time() - failed_at < 0.3  # it had failed a little before that was seen
     assert it.calls == {"a": 2}
 
 
