@@ -65,6 +65,17 @@ class Map(Composable):
         return self.step.policy
 
     @property
+    def options(self) -> dict[str, Any]:
+        """All but its name and what its step is made of, as plain values: what a definition keeps."""
+        return {
+            "step": self.step.name,
+            "over": self.over,
+            "into": self.into,
+            "concurrency": self.concurrency,
+            "collect": self.collect,
+        }
+
+    @property
     def guard(self) -> None:
         """A map has no condition."""
 

@@ -151,7 +151,7 @@ class _Collector:
             if step.retry_if is not None:
                 found["retry_if"] = self.callable(step.retry_if, f"retry_on of {name}")
         if isinstance(node.step, Map):
-            found["map"] = self._map(node.step)
+            found["map"] = {k: storable(v) if isinstance(v, str) else v for k, v in node.step.options.items()}
         if node.router is not None:
             found["router"] = self.callable(node.router, f"router behind {name}")
         if node.labels:
@@ -178,15 +178,6 @@ class _Collector:
             ],
             "seconds": pause.seconds,
             "into": pause.into,
-        }
-
-    def _map(self, it: Map) -> dict[str, Any]:
-        return {
-            "step": it.step.name,
-            "over": storable(it.over),
-            "into": None if it.into is None else storable(it.into),
-            "concurrency": it.concurrency,
-            "collect": it.collect,
         }
 
     def _resource(self, resource: Resource) -> str:

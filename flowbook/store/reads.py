@@ -21,6 +21,7 @@ from flowbook.plan.journal import KEPT, Entry, Kind
 from flowbook.plan.records import Status
 from flowbook.ports import Definition, Mail, NewFork, RunQuery, RunRow, Snapshot
 from flowbook.store import family_statements as family
+from flowbook.store import history_statements as history
 from flowbook.store import statements as sql
 from flowbook.store import vital_statements as vital
 from flowbook.store.blobs import Blobs
@@ -52,7 +53,7 @@ class Reads:
             if record is not None:
                 snapshot = Snapshot(record["seq"], record["tag"], record["payload"])
         after = snapshot.seq if snapshot is not None else 0
-        entries = await self._blobs.entries(await self._line.fetch(sql.HISTORY, run_id, after))
+        entries = await self._blobs.entries(await self._line.fetch(history.HISTORY, run_id, after))
         if not after:
             entries[:0] = await self.prefix(run_id, entries)
         return snapshot, entries, entries[-1].seq if entries else after
@@ -71,7 +72,7 @@ class Reads:
         """What goes before the first ``entries`` of a journal: nothing, unless they say that the run is a fork."""
         if not entries or entries[0].kind is not Kind.FORKED:
             return []
-        records = await self._line.fetch(sql.PREFIX, run_id, list(KEPT))
+        records = await self._line.fetch(history.PREFIX, run_id, list(KEPT))
         return renumbered(await self._blobs.entries(records))
 
     async def newest(self, run_id: UUID, tag: str) -> Snapshot | None:
@@ -81,11 +82,11 @@ class Reads:
 
     async def page(self, run_id: UUID, after: int) -> list[Entry]:
         """The next entries of a journal, without the values of a map's items; fewer than `PAGE`: they are the last."""
-        return await self._blobs.entries(await self._line.fetch(sql.PAGE, run_id, after, PAGE))
+        return await self._blobs.entries(await self._line.fetch(history.PAGE, run_id, after, PAGE))
 
     async def outcomes(self, run_id: UUID, paths: Sequence[str]) -> list[Entry]:
         """The first outcomes of these paths that stay within `BUDGET`."""
-        return await self._blobs.entries(await self._line.fetch(sql.ITEMS, run_id, list(paths), BUDGET))
+        return await self._blobs.entries(await self._line.fetch(history.ITEMS, run_id, list(paths), BUDGET))
 
     async def change_code(self, run_id: UUID, old: str, new: str, version: int, line: JournalLine) -> bool:
         """Give a failed run other code, with the row that says so; False: it is not as it is thought to be."""
