@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowbook import db as db
     from flowbook.app import App as App
     from flowbook.connecting import connect as connect
     from flowbook.errors import FlowbookError as FlowbookError
@@ -117,6 +118,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "db":  # a module of its own, which needs SQLAlchemy
+        return importlib.import_module("flowbook.db")
     try:
         module, attribute = _PLACES[name]
     except KeyError:

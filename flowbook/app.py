@@ -182,6 +182,7 @@ class App:
         namespace: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         priority: int = 0,
+        session: Any = None,
         **more: Any,
     ) -> Run:
         """Start a run and carry it here; back as soon as it is durable.
@@ -189,6 +190,10 @@ class App:
         With a ``key`` that is taken: a run still going is attached to (and carried on here if nobody has it), one that
         is over is what the handle gives the result or the error of. Raises `KeyConflict` for another input under that
         key, `StateError` for an input that does not fit, `Unencodable` for one that cannot be stored.
+
+        With a ``session`` of SQLAlchemy's (on this app's database, asynchronous or not) the run is started inside of
+        its transaction: it is there once that is committed, and never if it is rolled back. Whoever knows the code may
+        carry it then; this app does if nobody else was first.
         """
         if namespace is not None and namespace != self.options.namespace:
             raise UsageError(f"this app is connected for namespace {self.options.namespace!r}, not {namespace!r}")
@@ -197,8 +202,9 @@ class App:
         new = NewRun(
             new_id(), definition.namespace, graph.name, definition.fingerprint, definition.version, data, digest,
             key=key, metadata=metadata or {}, priority=priority,
+            claim=session is None,
         )  # fmt: skip
-        started = await self.engine.start(new)
+        started = await (self.engine.start(new) if session is None else self.engine.start_within(new, session))
         if not started.created:
             await self._attach(started.row, new)
         return Run(self, started.row.id)

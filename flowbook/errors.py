@@ -12,7 +12,8 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── StateError              FB202
     │   ├── BindingError            FB203
     │   ├── NotPortable             FB204
-    │   └── WrongLoop               FB205
+    │   ├── WrongLoop               FB205
+    │   └── TransactionMisused      FB206
     ├── RunError                FB3xx  a run that did not end well, or a request a run cannot serve
     │   ├── StepFailed              FB301
     │   ├── StepTimeout             FB302
@@ -40,7 +41,8 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── SchemaMismatch          FB404
     │   ├── BadDatabaseUrl          FB405
     │   ├── EmbeddedUnavailable     FB406
-    │   └── PayloadTooLarge         FB407
+    │   ├── PayloadTooLarge         FB407
+    │   └── TransactionLost         FB408
     └── UsageError              FB5xx  a call that cannot be taken as it was typed
         └── NotConnected            FB501
 
@@ -146,6 +148,12 @@ class WrongLoop(DeclarationError):
     """A step used a client or a lock that belongs to another event loop; the text says how to give it its own."""
 
     code = "FB205"
+
+
+class TransactionMisused(DeclarationError):
+    """A step ended the transaction of ``ctx.session`` itself, or used it after one of its statements had failed."""
+
+    code = "FB206"
 
 
 class RunError(FlowbookError):
@@ -314,6 +322,12 @@ class PayloadTooLarge(StoreError):
     """A single value is larger than a journal row may be."""
 
     code = "FB407"
+
+
+class TransactionLost(StoreError):
+    """The connection of a transactional step was lost; what it had done is undone, and it is tried again."""
+
+    code = "FB408"
 
 
 class UsageError(FlowbookError):

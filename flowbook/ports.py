@@ -227,6 +227,23 @@ class RunQuery:
     """True: children too. False: only runs that nobody else has started, as people think of them."""
 
 
+class Transaction(Protocol):
+    """A transaction that a step's own effects and its checkpoint share; begun, and not ended yet."""
+
+    @property
+    def session(self) -> Any:
+        """An ``AsyncSession`` of SQLAlchemy's that refuses to be committed or rolled back."""
+        ...
+
+    def explained(self, error: BaseException) -> BaseException:
+        """An error of the step; `TransactionLost` for one that only says that the database went away."""
+        ...
+
+    async def rollback(self) -> None:
+        """Undo everything. Harmless when the transaction has ended."""
+        ...
+
+
 class Store(Protocol):
     """Durable runs. All waiting is inside: while the database is away, calls wait for it and then go on.
 
@@ -348,8 +365,23 @@ class Store(Protocol):
         """The same for who is no coroutine: blocks its caller, in any thread. Raises `StoreUnavailable` when closed."""
         ...
 
-    async def append(self, run_id: UUID, epoch: int, entries: Sequence[Entry]) -> Ack:
+    async def transaction(self) -> Transaction:
+        """A transaction on the journal's own database. Raises `DeclarationError` where there is none to be had."""
+        ...
+
+    async def start_within(self, new: NewRun, session: Any) -> Started:
+        """Insert a run in the transaction of a user's session: it is there for others when that is committed.
+
+        Nobody owns it then, and this worker is told. Raises `DeclarationError` where there are no transactions.
+        """
+        ...
+
+    async def append(
+        self, run_id: UUID, epoch: int, entries: Sequence[Entry], within: Transaction | None = None
+    ) -> Ack:
         """Write entries at the end of the journal, all or none, durably.
+
+        ``within``: in that transaction, which is committed with them; if anything is raised, it has been undone.
 
         Raises `Fenced` if the epoch is over, `PathClash` if a path already has an outcome, `PayloadTooLarge`.
         """

@@ -50,9 +50,12 @@ class SyncApp:
         namespace: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         priority: int = 0,
+        session: Any = None,
     ) -> SyncRun:
-        """See `App.start`."""
-        starting = self.app.start(graph, input, key=key, namespace=namespace, metadata=metadata, priority=priority)
+        """See `App.start`; ``session``: a plain ``Session`` of SQLAlchemy's, which is used while this call waits."""
+        starting = self.app.start(
+            graph, input, key=key, namespace=namespace, metadata=metadata, priority=priority, session=session
+        )
         run = SyncRun(self, self.portal.call(starting))
         if self.started is not None:
             self.started(run)

@@ -86,7 +86,7 @@ def words(event: Event) -> str:  # noqa: C901  one case per event
             keys = f"  {', '.join(map(str, result))}" if isinstance(result, dict) else ""
             text = f"{duration(seconds)}{keys}"
         case AttemptFailed(failure=failure, lost=lost, final=final):
-            what = "its process died" if lost else f"{failure.type}: {failure.message}"
+            what = failure.message if lost else f"{failure.type}: {failure.message}"
             text = f"{what} ({'no attempt is left' if final else 'it is tried again'})"
         case StepHandedOut(due=due):
             text = "waits for who has its token" + ("" if due is None else f" until {due:%Y-%m-%d %H:%M:%S}")

@@ -91,6 +91,8 @@ class Policy:
     timeout: float | None = None
     """Seconds an attempt may take; None: as long as it likes."""
     store: Store = "codec"
+    transactional: bool = False
+    """True: its effects through ``ctx.session`` and its checkpoint are committed together."""
     executor: Literal["default", "process"] = "default"
     """default: coroutines on the engine's loop, functions in a thread. process: functions in another process."""
     retry_on: tuple[str, ...] = ()
@@ -285,6 +287,7 @@ def step(
     no_retry_on: RetryOn | None = ...,
     store: Store = "codec",
     executor: Literal["default", "process"] = "default",
+    transactional: bool = False,
 ) -> Callable[[Callable[..., Any]], Step]: ...
 
 
@@ -301,6 +304,7 @@ def step(
     no_retry_on: RetryOn | None = UNSAID,
     store: Store = "codec",
     executor: Literal["default", "process"] = "default",
+    transactional: bool = False,
 ) -> Step | Callable[[Callable[..., Any]], Step]:
     """Make a function a step: ``@step`` or ``@step(retries=3, timeout="30s")``.
 
@@ -308,7 +312,9 @@ def step(
     ``timeout`` is per attempt. ``retry_on`` and ``no_retry_on`` say which exceptions are worth another attempt
     (default: all): classes, their names as texts, or for ``retry_on`` a function of the exception; where both fit,
     ``no_retry_on`` counts. What is not given is the flow's default (`flowbook.graph`). ``when`` is a condition on the
-    state; where it does not hold the step is skipped, as with `when`.
+    state; where it does not hold the step is skipped, as with `when`. ``transactional`` gives a coroutine function
+    ``ctx.session``, whose transaction is committed together with the step's checkpoint: what it did there is done
+    exactly once.
 
     ``step(b, when=...)`` gives the step ``b``, or a plain function, these options in its place in a topology or list.
     Raises `DeclarationError` for options that cannot work.
@@ -320,7 +326,9 @@ def step(
         raise DeclarationError(f'store={store!r}: it is "codec", "pickle" or "recompute"')
     if executor not in ("default", "process"):
         raise DeclarationError(f'executor={executor!r}: it is "default" or "process"')
-    policy = Policy(**given.policy, store=store, executor=executor)
+    if transactional and store == "recompute":
+        raise DeclarationError('store="recompute" runs the step again, and a transactional step is to be done once')
+    policy = Policy(**given.policy, store=store, executor=executor, transactional=transactional)
 
     if isinstance(fn, Step):
         return _with_options(fn, name, given, policy, when)
@@ -336,6 +344,8 @@ def step(
             )
         if executor == "process" and inspect.iscoroutinefunction(function):
             raise DeclarationError(f'step {function.__name__!r}: executor="process" takes a plain def, not async def')
+        if transactional and not inspect.iscoroutinefunction(function):
+            raise DeclarationError(_SYNCHRONOUS.format(function.__name__))
         called = name or str(getattr(function, "__name__", ""))
         made = Step(function, called, policy, retry_if=given.retry_if, said=frozenset(given.policy))
         return made if when is None else _conditional(when, made)
@@ -343,14 +353,23 @@ def step(
     return wrap if fn is None else wrap(fn)
 
 
+_SYNCHRONOUS = "step {!r} is transactional, and ctx.session is asynchronous: make it `async def`"
+
+
 def _with_options(
     it: Step, name: str | None, given: Defaults, policy: Policy, condition: Callable[[Any], Any] | None
 ) -> Step:
     """A step with those of these options that were given."""
     changes = dict(given.policy)
-    changes |= {k: getattr(policy, k) for k in ("store", "executor") if getattr(policy, k) != getattr(Policy(), k)}
+    changes |= {
+        k: getattr(policy, k)
+        for k in ("store", "executor", "transactional")
+        if getattr(policy, k) != getattr(Policy(), k)
+    }
     if not changes and name is None and condition is None and given.retry_if is None:
         raise DeclarationError(f"{it.name!r} is a step already: @step stands on it twice")
+    if policy.transactional and not it.is_async:
+        raise DeclarationError(_SYNCHRONOUS.format(it.name))
     made = it.with_policy(**changes).like(name=name or it.name, retry_if=given.retry_if or it.retry_if)
     return made if condition is None else _conditional(condition, made)
 

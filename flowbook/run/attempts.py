@@ -11,7 +11,7 @@ import functools
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Self
@@ -28,7 +28,7 @@ from flowbook.plan.commands import StartStep
 from flowbook.plan.events import ItemFinished, StepFinished, StepHandedOut
 from flowbook.plan.journal import Entry, read_back, to_entry
 from flowbook.plan.records import View
-from flowbook.ports import Executor
+from flowbook.ports import Executor, Transaction
 from flowbook.quick import quick
 from flowbook.run.context import Context
 from flowbook.run.loops import explained
@@ -52,6 +52,8 @@ class Outcome:
     error: BaseException | None = None
     cancelled: bool = False
     """True: it was stopped because the run is being stopped, which is no failure."""
+    within: Transaction | None = None
+    """The transaction that the entry is to be committed with; None: none."""
 
 
 @quick
@@ -69,6 +71,8 @@ class Bench:
     context: Callable[[StartStep, View], Context]
     recompute: Recompute
     resources: Resources
+    transaction: Callable[[], Awaitable[Transaction]]
+    """Begins one."""
 
     @classmethod
     def of(
@@ -80,34 +84,50 @@ class Bench:
         recompute: Recompute,
     ) -> Self:
         """The bench of one run, from what the process has."""
-        return cls(graph, tools.threads, tools.processes, tools.key, kept, context, recompute, tools.resources)
+        return cls(
+            graph, tools.threads, tools.processes, tools.key, kept, context, recompute, tools.resources,
+            tools.store.transaction,
+        )  # fmt: skip
 
 
 async def attempt(bench: Bench, command: StartStep, view: View) -> Outcome:
     """Try a step once. Raises nothing but `CancelledError`: every error of the step is in the outcome."""
     node = bench.graph.nodes[command.node]
     step = bench.graph.step_at(command.node)
+    within: Transaction | None = None
     try:
         if step.guard is not None and not step.guard(await shown(bench, view.values)):
             route = None if node.router is None else await way_on(bench, node, view, {})
             skipped = StepFinished(command.path, command.attempt, None, {}, route, skipped=True)
             return Outcome(command, to_entry(skipped))
+        if step.policy.transactional:
+            within = await bench.transaction()
         began = time.perf_counter()
-        returned = await body(bench, step, command, view)
+        returned = await body(bench, step, command, view, within=within)
         if type(returned) is StepHandedOut:
-            return Outcome(command, to_entry(returned))
+            return Outcome(command, to_entry(returned), within=within)
         spent = time.perf_counter() - began
         if type(returned) is Halt:
-            return Outcome(command, to_entry(_halted(bench, step, command, returned, spent)))
+            return Outcome(command, to_entry(_halted(bench, step, command, returned, spent)), within=within)
         result, update = interpret(step, bench.graph.schema, returned)
         result, update = carried(step, command.path, result, update, bench.key, bench.kept)
         route = None if node.router is None else await way_on(bench, node, view, update)
         event = StepFinished(command.path, command.attempt, result, update, route, spent)
-        return Outcome(command, to_entry(event), read_back(event))
-    except asyncio.CancelledError:
+        return Outcome(command, to_entry(event), read_back(event), within=within)
+    except asyncio.CancelledError as stopped:
+        await undone(within, stopped)
         raise
     except BaseException as error:
+        error = await undone(within, error)
         return Outcome(command, error=explained(error, step.name))
+
+
+async def undone(within: Transaction | None, error: BaseException) -> BaseException:
+    """Undo a transaction that an attempt had; its error, or what that only means."""
+    if within is None:
+        return error
+    await within.rollback()
+    return within.explained(error)
 
 
 def _halted(bench: Bench, step: Step, command: StartStep, end: Halt, spent: float) -> StepFinished:
@@ -121,12 +141,19 @@ def _halted(bench: Bench, step: Step, command: StartStep, end: Halt, spent: floa
 
 
 async def body(
-    bench: Bench, step: Step, command: StartStep, view: View, given: Mapping[str, Any] = MappingProxyType({})
+    bench: Bench,
+    step: Step,
+    command: StartStep,
+    view: View,
+    given: Mapping[str, Any] = MappingProxyType({}),
+    within: Transaction | None = None,
 ) -> Any:
     """Run a step's function with copies of what it asks for and of what is ``given``; returns what it returned, or that
-    it was handed out.
+    it was handed out. ``within``: what a transactional step has its session from.
     """
     ctx = bench.context(command, view) if slots(step).context else None
+    if within is not None and ctx is not None:
+        ctx = replace(ctx, database=within.session)
     open_ = left_open(step, view.values, view.results, given)
     resources = await _given(bench, step, open_) if open_ else {}
     bound = bind(step, view.values, view.results, ctx, resources, given)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from flowbook.errors import DeclarationError
 from flowbook.graph.binding import StateView
 from flowbook.plan.paths import item_of
 from flowbook.run.handout import HandOut
@@ -28,6 +30,8 @@ class Context:
     state: StateView
     """All of the state, read-only."""
     clock: Callable[[], datetime]
+    database: Any = field(default=None, repr=False, compare=False)
+    """The session of a transactional step."""
     handing: HandOut = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -37,6 +41,19 @@ class Context:
     def index(self) -> int | None:
         """Place of the item in its list, from 0; None: the step is not applied by a map."""
         return item_of(self.path)[1] if self.path.endswith("]") else None
+
+    @property
+    def session(self) -> Any:
+        """The ``AsyncSession`` of a transactional step: what it does there and its checkpoint are committed together.
+
+        Its transaction is flowbook's to end: ``commit()`` and ``rollback()`` are refused, ``begin_nested()`` is fine.
+        Raises `DeclarationError` in any other step.
+        """
+        if self.database is None:
+            raise DeclarationError(
+                f"{self.path} asks for ctx.session and is not transactional: write @step(transactional=True)"
+            )
+        return self.database
 
     @property
     def idempotency_key(self) -> str:

@@ -15,6 +15,7 @@ import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 
 from flowbook.errors import CodeMissing, StoreUnavailable
@@ -65,6 +66,8 @@ class Engine:
         """Those of them that this process has parked: the store knows them by itself."""
         self._strays: set[UUID] = set()
         """Those that it neither carries nor has parked: somebody else had them last."""
+        self._promised: set[UUID] = set()
+        """Runs that were started in users' transactions: ours once those are committed, and if they ever are."""
         self._ended: dict[UUID, Ended] = {}
         self._changed: dict[UUID, asyncio.Event] = {}
         self._wake = asyncio.Event()
@@ -153,6 +156,15 @@ class Engine:
         self._adopt(row.id)
         if row.id not in self._tasks and self.knows(row.fingerprint):
             await self.resume(row.id)
+
+    async def start_within(self, new: NewRun, session: Any) -> Started:
+        """Start a run in the transaction of a user's session; it is carried on here once that is committed, unless
+        another worker is first.
+        """
+        started = await self.tools.store.start_within(new, session)
+        if started.created:
+            self._promised.add(new.id)
+        return started
 
     async def resume(self, run_id: UUID) -> RunRow:
         """Carry a run on here, wherever it was before. Raises `CodeMissing` if its code is not registered.
@@ -291,6 +303,9 @@ class Engine:
             self._look = True
         elif run_id in self._runners:
             self._runners[run_id].nudge()
+        if run_id is not None and run_id in self._promised:
+            self._promised.remove(run_id)
+            self._mine.add(run_id)
         if run_id is not None and run_id in self._mine:
             self._woken.add(run_id)
         if run_id is not None and (event := self._changed.get(run_id)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowbook.errors import DeclarationError, PayloadTooLarge, StepFailed, Unencodable, ValueRefused
+from flowbook.errors import DeclarationError, PayloadTooLarge, StepFailed, TransactionLost, Unencodable, ValueRefused
 from flowbook.graph.flow import Graph
 from flowbook.graph.mapping import Map
 from flowbook.graph.step import Step
@@ -35,6 +35,8 @@ class Judge:
         place = self.graph.nodes[command.node].step
         step = place.step if isinstance(place, Map) else place
         final = isinstance(error, HOPELESS) or (isinstance(step, Step) and not step.retries_on(error))
+        if isinstance(error, TransactionLost):
+            return self._judged(run, command.path, command.attempt, failure_of(error), lost=True)
         failure = failure_of(named(error, command.node) if isinstance(error, Unencodable) else error)
         if final:
             return AttemptFailed(command.path, command.attempt, failure, lost=False, final=True, retry_at=None)

@@ -23,8 +23,8 @@ from flowbook.plan.mapping import results
 from flowbook.plan.paths import item_of
 from flowbook.plan.records import Run, View
 from flowbook.plan.sealed import Absent, Sealed
-from flowbook.ports import Store
-from flowbook.run.attempts import Bench, Outcome, body, way_on
+from flowbook.ports import Store, Transaction
+from flowbook.run.attempts import Bench, Outcome, body, undone, way_on
 from flowbook.run.items import Items, paths_of, values_of
 from flowbook.run.loops import explained
 from flowbook.run.values import carried, opened
@@ -62,12 +62,14 @@ class Maps:
     async def attempt(self, command: StartStep, view: View) -> Outcome:
         """Try an item once. Raises nothing but `CancelledError`: every error of the step is in the outcome."""
         bench = self._bench
+        within: Transaction | None = None
         try:
             place = _map(bench, command.node)
             map_path, index = item_of(command.path)
             value = await self._item(map_path, command.node, view, index)
+            within = await bench.transaction() if place.step.policy.transactional else None
             began = time.perf_counter()
-            returned = await body(bench, place.step, command, view, {place.item: value})
+            returned = await body(bench, place.step, command, view, {place.item: value}, within)
             spent = time.perf_counter() - began
             if isinstance(returned, StepHandedOut | Halt):
                 what = "halts the run" if isinstance(returned, Halt) else "is handed out"
@@ -75,10 +77,12 @@ class Maps:
             result, _ = carried(place.step, command.path, item_result(returned), {}, bench.key, bench.kept)
             event = ItemFinished(command.path, command.attempt, result, spent)
             # What it returned is not folded, so the record needs no copy of it that has been encoded and decoded.
-            return Outcome(command, to_entry(event), event)
-        except asyncio.CancelledError:
+            return Outcome(command, to_entry(event), event, within=within)
+        except asyncio.CancelledError as stopped:
+            await undone(within, stopped)
             raise
         except BaseException as error:
+            error = await undone(within, error)
             return Outcome(command, error=explained(error, command.node))
 
     async def _item(self, map_path: str, node: str, view: View, index: int) -> Any:

@@ -48,7 +48,7 @@ from flowbook.plan.mapped import Mapped
 from flowbook.plan.records import Run, Status, View
 from flowbook.plan.sealed import Absent
 from flowbook.plan.transitions import after
-from flowbook.ports import CHILD, Ack, RunRow, Settlement
+from flowbook.ports import CHILD, Ack, RunRow, Settlement, Transaction
 from flowbook.run.attempts import Bench, Outcome, attempt
 from flowbook.run.children import Children
 from flowbook.run.context import Context
@@ -62,6 +62,7 @@ from flowbook.run.mail import requested
 from flowbook.run.maps import Maps
 from flowbook.run.pauses import Pauses, ToMind
 from flowbook.run.recompute import recomputed
+from flowbook.run.together import batch, shared, undo
 from flowbook.run.tools import Tools
 from flowbook.run.values import Copies
 
@@ -151,6 +152,7 @@ class Runner:
             return Ending.OVER
         finally:
             await self._stop_attempts()
+            await undo(self._outcomes)
             self.tools.ward.release(self)
             self.tools.ticker.discard(self)
             # They hold methods of this runner: a circle, which would be left to the garbage collector.
@@ -297,7 +299,7 @@ class Runner:
 
     async def _record(self) -> Ending | None:
         """Turn the outcomes that have come in into entries, and these into the record; the end with the last ones."""
-        outcomes, self._outcomes = self._outcomes, []
+        outcomes, self._outcomes = batch(self._outcomes)
         candidate, entries = self._run, []
         for outcome in outcomes:
             path = outcome.command.path
@@ -309,7 +311,8 @@ class Runner:
             after_it, entry = self._entered(candidate, outcome)
             candidate, more = with_losers(self.graph, candidate, after_it, entry)
             entries += more
-        lone = entries and not self._tasks and not self.tools.always_suspend
+        within = await shared(outcomes, entries) if outcomes and outcomes[0].within is not None else None
+        lone = entries and within is None and not self._tasks and not self.tools.always_suspend
         try:
             if lone and not candidate.children and has_ended(candidate):
                 # Nothing but the end is left to do, and the end may stand on what is not durable yet if both become so
@@ -317,8 +320,12 @@ class Runner:
                 ending = await self._settle(Status.COMPLETED, RunCompleted(), None, candidate, entries)
                 if ending is not None:
                     return ending
-            await self._commit(candidate, entries)
-        except PayloadTooLarge as error:
+            await self._commit(candidate, entries, within)
+        except (Fenced, StoreUnavailable):
+            raise
+        except Exception as error:
+            if within is None and not isinstance(error, PayloadTooLarge):
+                raise
             # Nothing was written. The largest is its step's failure; the others, and the run's other steps, are kept.
             worst = max(outcomes, key=lambda o: len(o.entry.payload) if o.entry else 0)
             self._outcomes[:0] = [Outcome(o.command, error=error) if o is worst else o for o in outcomes]
@@ -351,11 +358,11 @@ class Runner:
             candidate = apply(self.graph, candidate, event)
         await self._commit(candidate, [to_entry(e) for e in events])
 
-    async def _commit(self, candidate: Run, entries: list[Entry]) -> None:
+    async def _commit(self, candidate: Run, entries: list[Entry], within: Transaction | None = None) -> None:
         """Make a candidate the record, once its entries are durable."""
         if not entries:
             return
-        ack = await self.tools.store.append(self.row.id, self.row.epoch, entries)
+        ack = await self.tools.store.append(self.row.id, self.row.epoch, entries, within)
         self._run = candidate if candidate.seq == ack.seq else replace(candidate, seq=ack.seq)
         self._pauses.forget(candidate)
         if ack.mail > self._seen_mail:

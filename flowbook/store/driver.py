@@ -117,6 +117,16 @@ async def connect(
     return Connection(raw, name, on_lost)
 
 
+async def open_raw(url: str, *, name: str, patience: float = 10.0) -> Any:
+    """A connection for SQLAlchemy to hold, with the same session settings; a tap hears of its statements as well.
+
+    They are called ``session <first word>``. Raises as `connect` does.
+    """
+    settings = {**SESSION, "application_name": f"flowbook {name}"}
+    kind = asyncpg.Connection if _tap is None else _TappedConnection
+    return await asyncpg.connect(url, timeout=patience, server_settings=settings, connection_class=kind)
+
+
 class Connection:
     """A held connection. Its statements go one after the other; several tasks may ask at once."""
 
@@ -222,6 +232,41 @@ class Connection:
         self._prepared.clear()
         if self._on_lost is not None:
             self._on_lost()
+
+
+class _TappedConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """As SQLAlchemy uses one: commands, prepared statements, and our own through `fetch`."""
+
+    __slots__ = ()
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> Any:
+        return await _tapped(_named(query), super().execute(query, *args, timeout=timeout))
+
+    async def fetch(self, query: str, *args: Any, **options: Any) -> Any:
+        return await _tapped(_named(query), super().fetch(query, *args, **options))
+
+    async def executemany(self, command: str, args: Any, **options: Any) -> Any:
+        return await _tapped(_named(command), super().executemany(command, args, **options))
+
+    async def prepare(self, query: str, **options: Any) -> Any:
+        return _TappedStatement(await super().prepare(query, **options), _named(query))
+
+
+class _TappedStatement:
+    """A prepared statement whose executions are heard of."""
+
+    def __init__(self, inner: Any, name: str) -> None:
+        self._inner, self._name = inner, name
+
+    async def fetch(self, *args: Any, **options: Any) -> Any:
+        return await _tapped(self._name, self._inner.fetch(*args, **options))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def _named(query: str) -> str:
+    return "session " + query.split(maxsplit=1)[0].rstrip(";").lower()
 
 
 async def _tapped(name: str, call: Coroutine[Any, Any, Any]) -> Any:

@@ -75,6 +75,14 @@ async def append(connection: Connection, parcels: Sequence[Parcel], *, wait: boo
     return [_appended(by_place[n], parcel, again) for n, parcel in enumerate(parcels, 1)]
 
 
+async def within(raw: Any, parcel: Parcel) -> Answer:
+    """Write a parcel inside of the transaction that an asyncpg connection has open; waits for the run's row."""
+    records = await raw.fetch(
+        sql.APPEND_WITHIN.sql, [parcel.tail.run_id], [parcel.tail.epoch], *_columns((parcel,)), timeout=None
+    )
+    return _appended(records[0], parcel, again=False)
+
+
 async def settle(connection: Connection, parcels: Sequence[Parcel], *, wait: bool = False) -> Sequence[Answer]:
     """Write settlements with one statement; the answers are in the order of the parcels.
 

@@ -88,6 +88,23 @@ class Ledger:
             self.offer(tail)
         return done
 
+    def aside(
+        self, run_id: UUID, epoch: int, entries: Sequence[Entry], lines: Sequence[Line]
+    ) -> tuple[asyncio.Future[Parcel], asyncio.Future[Ack]]:
+        """Rows that the caller writes himself, in a transaction of his own: (his turn, the answer as of any append).
+
+        From his turn until he has acknowledged the parcel, or failed it, nothing else of the run is sent. The turn does
+        not come if the answer is there before it: the run is somebody else's.
+        """
+        turn: asyncio.Future[Parcel] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
+        tail = self._tail(run_id, epoch, done)
+        if tail is not None:
+            tail.forget_notes_of(entries)
+            tail.works.append(Append(lines, done, 0, turn))
+            self.offer(tail)
+        return turn, done
+
     def settle(self, settlement: Settlement, lines: Sequence[Line]) -> asyncio.Future[bool]:
         """A run is to be let go."""
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()

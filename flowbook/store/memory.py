@@ -13,11 +13,23 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
-from flowbook.errors import StoreError, StoreUnavailable
+from flowbook.errors import DeclarationError, StoreError, StoreUnavailable
 from flowbook.plan.forks import inherited
 from flowbook.plan.journal import OUTCOMES, Entry
 from flowbook.plan.records import Status
-from flowbook.ports import Ack, Definition, Mail, NewFork, NewRun, RunQuery, RunRow, Settlement, Snapshot, Started
+from flowbook.ports import (
+    Ack,
+    Definition,
+    Mail,
+    NewFork,
+    NewRun,
+    RunQuery,
+    RunRow,
+    Settlement,
+    Snapshot,
+    Started,
+    Transaction,
+)
 from flowbook.store.blobs import refuse_huge
 from flowbook.store.memory_database import MemoryDatabase, Worker
 from flowbook.store.reads import MOST_RUNS, plain, the_one
@@ -224,7 +236,23 @@ class MemoryStore:
             raise StoreUnavailable("the app is closed, and these results lie in its store: read them before")
         return self.database.ended(run_id, paths)
 
-    async def append(self, run_id: UUID, epoch: int, entries: Sequence[Entry]) -> Ack:
+    async def transaction(self) -> Transaction:
+        """There is none to be had in memory."""
+        raise DeclarationError(
+            "a transactional step commits its own effect and its checkpoint in one transaction of Postgres, and this "
+            "app keeps its runs in memory: connect to a database (the embedded one will do)"
+        )
+
+    async def start_within(self, new: NewRun, session: object) -> Started:
+        """There is no transaction to be within."""
+        raise DeclarationError(
+            f"run {new.id} cannot be started inside of {session!r}: this app keeps its runs in memory, so they cannot "
+            f"share a transaction with anything; connect to a database (the embedded one will do)"
+        )
+
+    async def append(
+        self, run_id: UUID, epoch: int, entries: Sequence[Entry], within: Transaction | None = None
+    ) -> Ack:
         """Write entries at the end of the journal, all or none.
 
         Raises `Fenced` if the epoch is over, `PathClash` if a path already has an outcome, `PayloadTooLarge`.

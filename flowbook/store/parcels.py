@@ -37,6 +37,8 @@ class Append:
     lines: Sequence[Line]
     done: asyncio.Future[Ack]
     size: int
+    turn: asyncio.Future[Parcel] | None = None
+    """Whoever waits for it sends the parcel himself, and nobody else sends anything of this run meanwhile."""
 
 
 @dataclass(slots=True, eq=False)
@@ -103,6 +105,11 @@ class Parcel:
         return sum(len(line.payload) for line in self.lines) + ROW_BYTES * len(self.lines)
 
     @property
+    def turn(self) -> asyncio.Future[Parcel] | None:
+        """Who sends it himself waits for this; None: the writer sends it."""
+        return self.works[0].turn if self.works else None
+
+    @property
     def family(self) -> bool:
         """True: it ends a run whose end others may have to be told of. Who follows it has sent it mail."""
         if self.settle is None:
@@ -144,6 +151,10 @@ def compose(tail: Tail) -> Parcel:
     """Freeze what of a run can go now: its advisory entries, then its appends in order, or else its settlement."""
     assert tail.seq is not None  # the writer asks the database first
     assert tail.parcel is None  # one parcel of a run is on its way at a time
+    if tail.works and isinstance(aside := tail.works[0], Append) and aside.turn is not None:
+        tail.works.popleft()
+        tail.parcel = Parcel(tail, [], [aside], None, tail.seq + 1, list(aside.lines))
+        return tail.parcel
     alone = tail.suspects > 0
     notes = [] if alone else tail.notes
     if alone:
@@ -161,6 +172,8 @@ def compose(tail: Tail) -> Parcel:
                 settle = work
                 lines.extend(work.lines)
                 tail.works.popleft()
+            break
+        if work.turn is not None:
             break
         if works and (alone or weight + work.size > FLUSH_BYTES):
             break

@@ -3,6 +3,7 @@
 Owns: putting the parts together and opening and closing them in order. Refuses: everything else; see the parts:
 
     ledger, parcels   what this process owns and has yet to write
+    transactions, starting   what shares a transaction with a step, or with a user
     writer, flushes   the group commit; `patience` for runs whose row stays locked
     claims            becoming an owner
     reads, blobs      everything that is looked at; large values
@@ -14,8 +15,11 @@ Owns: putting the parts together and opening and closing them in order. Refuses:
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 from flowbook.errors import StoreError
@@ -34,6 +38,12 @@ from flowbook.store.rows import Line as JournalLine
 from flowbook.store.rows import to_line
 from flowbook.store.wakes import Wakes
 from flowbook.store.writer import Writer
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from flowbook.ports import Transaction
+    from flowbook.store.transactions import StepTransaction, Transactions
 
 FIRST_CONNECTION: float = 10.0
 """Seconds that opening waits for a database that does not answer yet."""
@@ -94,6 +104,8 @@ class PostgresStore:
         self._open = False
         self._claims.stop()
         await self._wakes.stop()
+        if "_transactions" in self.__dict__:
+            await self._transactions.close()
         await self._writer.close()
         await self._liveness.stop()
         await self._blobs.close()
@@ -213,13 +225,51 @@ class PostgresStore:
         """The same for who is no coroutine: blocks its caller, whatever thread that is."""
         return self._aside.outcomes(run_id, paths)
 
-    async def append(self, run_id: UUID, epoch: int, entries: Sequence[Entry]) -> Ack:
+    @functools.cached_property
+    def _transactions(self) -> Transactions:
+        from flowbook.store.transactions import Transactions  # SQLAlchemy: only who uses sessions pays for it
+
+        return Transactions(self._url, self._ledger)
+
+    async def transaction(self) -> Transaction:
+        """A transaction on the journal's own database."""
+        return await self._transactions.begin()
+
+    def session(self) -> AsyncSession:
+        """A session on the journal's own database, for whoever wants one; not entered yet."""
+        return self._transactions.session()
+
+    async def start_within(self, new: NewRun, session: Any) -> Started:
+        """Insert a run in the transaction of a user's session; this worker is told when that is committed."""
+        from flowbook.store.starting import start_within, sync_of
+
+        loop = asyncio.get_running_loop()
+
+        def committed() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is here to carry it
+                loop.call_soon_threadsafe(self._announce, new.id)
+
+        _, is_async = sync_of(session)
+        if is_async:
+            started: Started = await session.run_sync(start_within, new, committed)
+            return started
+        return await loop.run_in_executor(None, start_within, session, new, committed)
+
+    async def append(
+        self, run_id: UUID, epoch: int, entries: Sequence[Entry], within: Transaction | None = None
+    ) -> Ack:
         """Write entries at the end of the journal, all or none, durably.
 
         Raises `Fenced` if the epoch is over, `PathClash` if a path already has an outcome, `PayloadTooLarge`.
         """
         if not entries:
             raise StoreError("an append needs at least one entry")
+        if within is not None:
+            mine = cast("StepTransaction", within)  # one that `transaction` has begun
+            try:
+                return await self._transactions.commit(mine, run_id, epoch, entries, await self._lines(entries))
+            finally:
+                await within.rollback()  # it has ended, unless its rows could not even be sent
         size = 0
         for entry in entries:
             size += len(entry.payload)

@@ -143,7 +143,12 @@ class Writer:
             self._inserting = []
             for tail in ledger.tails.values():
                 parcel = tail.parcel
-                if parcel is not None and tail.run_id not in ledger.ready and parcel not in self._patience:
+                if (
+                    parcel is not None
+                    and tail.run_id not in ledger.ready
+                    and parcel not in self._patience
+                    and not parcel.turn
+                ):
                     parcel.doubtful = True
                     ledger.again(parcel)
             raise
@@ -203,6 +208,9 @@ class Writer:
             parcel = tail.parcel or compose(tail)
             if not parcel.lines and parcel.settle is None:
                 tail.parcel = None  # its advisory rows were overtaken by their outcome
+                continue
+            if parcel.turn is not None:
+                tell(parcel.turn, parcel)
                 continue
             weight += parcel.size
             (appends if parcel.settle is None else families if parcel.family else settles).append(parcel)

@@ -341,11 +341,11 @@ async def test_a_parent_killed_between_its_child_and_its_own_entry_starts_no_sec
     class Deadly(MemoryStore):
         """Dies when the parent says in its journal that the child is there."""
 
-        async def append(self, run_id: UUID, epoch: int, entries: Any) -> Any:
+        async def append(self, run_id: UUID, epoch: int, entries: Any, within: Any = None) -> Any:
             if any(e.kind == "child" for e in entries) and not died:
                 died.append(run_id)
                 await asyncio.sleep(60)
-            return await super().append(run_id, epoch, entries)
+            return await super().append(run_id, epoch, entries, within)
 
     died: list[UUID] = []
     app, other = await apps.open(store=Deadly), await apps.open()
