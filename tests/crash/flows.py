@@ -1,5 +1,5 @@
-"""The flows that are killed: a linear, a forked, a cyclic and a waiting one, a race, a map, a fork. Every body leaves a
-mark outside the database.
+"""The flows that are killed: a linear, a forked, a cyclic and a waiting one, a race, a map, a fork, transactional
+steps. Every body leaves a mark outside the database.
 
 Imported by the victims (`zygote.py`), so it needs nothing but flowbook.
 """
@@ -11,6 +11,8 @@ import os
 import time
 from typing import Any
 
+from sqlalchemy import text
+
 import flowbook as fb
 
 MARKS = "FLOWBOOK_CRASH_MARKS"
@@ -19,6 +21,13 @@ MARKS = "FLOWBOOK_CRASH_MARKS"
 
 PACE = "FLOWBOOK_CRASH_PACE"
 """Environment variable with the seconds that `second` takes, so that what goes by the clock comes about as well."""
+
+
+EFFECTS = {"transactional": ("pay#1", "ship#1")}
+"""Paths of a flow that have an effect in the user's table, each exactly one."""
+
+EFFECTS_TABLE = "create table effects (run text, path text)"
+EFFECT = text("insert into effects values (:run, :path)")
 
 
 def mark(ctx: fb.Context) -> None:
@@ -106,8 +115,23 @@ async def whole(pieces: list[str], ctx: fb.Context) -> dict[str, Any]:
     return {"trail": pieces}
 
 
+@fb.step(transactional=True)
+async def pay(trail: list[str], ctx: fb.Context) -> dict[str, Any]:
+    mark(ctx)
+    await ctx.session.execute(EFFECT, {"run": str(ctx.run_id), "path": ctx.path})
+    return {"trail": [*trail, "pay"]}
+
+
+@fb.step(transactional=True)
+async def ship(trail: list[str], ctx: fb.Context) -> dict[str, Any]:
+    mark(ctx)
+    await ctx.session.execute(EFFECT, {"run": str(ctx.run_id), "path": ctx.path})
+    return {"trail": [*trail, "ship"]}
+
+
 FLOWS: dict[str, fb.Graph] = {
     "mapped": fb.graph("mapped", numbers >> fb.map_(piece, over="numbers", into="pieces", concurrency=2) >> whole),
+    "transactional": fb.graph("transactional", first >> pay >> ship >> third),
     "linear": fb.graph("linear", first >> second >> third),
     "forked": fb.graph("forked", first >> [left, right] >> meet),
     "cyclic": fb.graph("cyclic", first >> count >> fb.branch(lambda s: s.n < 3, {True: count, False: third})),
@@ -124,6 +148,7 @@ PATHS: dict[str, tuple[str, ...]] = {
         *(f"piece#1[{i}]" for i in range(3)),
         "whole#1",
     ),
+    "transactional": ("first#1", "pay#1", "ship#1", "third#1"),
     "linear": ("first#1", "second#1", "third#1"),
     "forked": ("first#1", "left#1", "meet#1", "right#1"),
     "cyclic": ("count#1", "count#2", "count#3", "first#1", "third#1"),
@@ -154,6 +179,7 @@ SIGNALS = {"waiting": "go"}
 
 RESULTS: dict[str, list[str]] = {
     "mapped": ["0", "1", "2"],
+    "transactional": ["first", "pay", "ship", "third"],
     "linear": ["first", "second", "third"],
     "forked": ["left", "right"],
     "cyclic": ["first", "third"],

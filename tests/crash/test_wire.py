@@ -18,7 +18,17 @@ import pytest
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-from flows import AT_ONCE, FAILING, FORKS, KIN, PATHS, PAUSES, RESULTS  # noqa: E402  shared with the victims
+from flows import (  # noqa: E402  shared with the victims
+    AT_ONCE,
+    EFFECTS,
+    EFFECTS_TABLE,
+    FAILING,
+    FORKS,
+    KIN,
+    PATHS,
+    PAUSES,
+    RESULTS,
+)
 from wiretap import Wiretap  # noqa: E402
 
 ZYGOTES = 4
@@ -141,6 +151,28 @@ async def most_children(url: str) -> int:
         await connection.close()
 
 
+async def effects_of(url: str, flow: str, key: str) -> tuple[str, ...]:
+    """The paths that have left something in the user's table, once for each time."""
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch(
+            "SELECT e.path FROM effects e JOIN flowbook.run r ON r.id::text = e.run "
+            "WHERE r.flow = $1 AND r.key = $2 ORDER BY 1",
+            flow, key,
+        )  # fmt: skip
+        return tuple(r["path"] for r in rows)
+    finally:
+        await connection.close()
+
+
+async def execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     "case",
@@ -155,6 +187,7 @@ async def most_children(url: str) -> int:
         pytest.param(Case("again"), marks=pytest.mark.crash),  # a hundred points, each with two runs
         Case("linear", before="append one:replied:1"),
         Case("linear", before="append one:replied:1", pace=1.2, lease=2.0),
+        pytest.param(Case("transactional"), marks=pytest.mark.crash),
     ],
     ids=[
         "linear",
@@ -167,6 +200,7 @@ async def most_children(url: str) -> int:
         "again",
         "the resuming one",
         "by the clock",
+        "transactional",
     ],
 )
 def test_a_kill_at_any_point_of_the_wire_leaves_one_result_per_path(
@@ -177,6 +211,8 @@ def test_a_kill_at_any_point_of_the_wire_leaves_one_result_per_path(
     flow, case = case.flow, replace(case, suspend=always_suspend)
     rehearsal = {"url": fresh_database, "flow": flow, "marks": str(tmp_path / "rehearsal"), "lease": case.lease}
     rehearsal["suspend"] = always_suspend
+    if flow in EFFECTS:
+        asyncio.run(execute(fresh_database, EFFECTS_TABLE))
     zygotes[0].ask({**rehearsal, "kill_at": "", "key": "migrate"})  # the first one also makes the schema
     if case.before:
         zygotes[0].ask({**rehearsal, "kill_at": case.before, "key": "rehearsal"})
@@ -208,6 +244,8 @@ def test_a_kill_at_any_point_of_the_wire_leaves_one_result_per_path(
         if again:
             assert asyncio.run(forks_of(fresh_database, flow, outcome["key"])) == [("completed", list(again))], where
             marks = marks - Counter(again)
+        if flow in EFFECTS:
+            assert asyncio.run(effects_of(fresh_database, flow, outcome["key"])) == EFFECTS[flow], where
         failing, at_once = FAILING.get(flow, 0), AT_ONCE.get(flow, 1)
         assert max(marks.values()) <= 1 + kills + failing, f"{where}: {marks}"
         assert sum(marks.values()) <= len(PATHS[flow]) + failing + kills * at_once, f"{where}: {marks}"
