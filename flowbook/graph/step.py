@@ -91,14 +91,14 @@ class Policy:
     timeout: float | None = None
     """Seconds an attempt may take; None: as long as it likes."""
     store: Store = "codec"
-    transactional: bool = False
-    """True: its effects through ``ctx.session`` and its checkpoint are committed together."""
     executor: Literal["default", "process"] = "default"
     """default: coroutines on the engine's loop, functions in a thread. process: functions in another process."""
     retry_on: tuple[str, ...] = ()
     """Names of exception classes that are worth another attempt; none: all are."""
     no_retry_on: tuple[str, ...] = ()
     """Names of exception classes that are not, whatever ``retry_on`` says."""
+    transactional: bool = False
+    """True: its effects through ``ctx.session`` and its checkpoint are committed together."""
 
 
 MOST_RETRIES = 30_000

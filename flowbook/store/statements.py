@@ -106,21 +106,6 @@ APPEND_WAITING: Final = Statement(
     "the queue for the lock, so a stream of short locks cannot starve it, and nobody else waits with it.",
 )
 
-APPEND_WITHIN: Final = Statement(
-    "append within",
-    APPEND.sql.replace(" skip locked", ""),
-    "The rows of a transactional step, on the connection and in the transaction of its session, after everything that "
-    "the step did there: the run's row is locked only from here to the COMMIT. It waits for the lock, as nobody else "
-    "waits with it.",
-)
-
-LOCKED: Final = Statement(
-    "locked",
-    "select id, epoch, mail from flowbook.run where id = $1 for no key update",
-    "After a COMMIT whose answer was lost: whoever gets this lock knows that the transaction that had it is over. The "
-    "journal is asked in a statement after it, because one that waited for the lock still sees what was before.",
-)
-
 BE_PATIENT: Final = Statement(
     "be patient",
     "set lock_timeout = '500ms'",
