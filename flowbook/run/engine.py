@@ -305,7 +305,7 @@ class Engine:
             self._runners[run_id].nudge()
         if run_id is not None and run_id in self._promised:
             self._promised.remove(run_id)
-            self._mine.add(run_id)
+            self._adopt(run_id)
         if run_id is not None and run_id in self._mine:
             self._woken.add(run_id)
         if run_id is not None and (event := self._changed.get(run_id)):

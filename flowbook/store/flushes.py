@@ -20,6 +20,7 @@ from flowbook.store import statements as sql
 from flowbook.store.driver import Connection, Record, Statement
 from flowbook.store.parcels import Parcel, Start
 from flowbook.store.rows import Line, to_json
+from flowbook.store.transaction_statements import APPEND_WITHIN
 
 
 class Verdict(Enum):
@@ -78,7 +79,7 @@ async def append(connection: Connection, parcels: Sequence[Parcel], *, wait: boo
 async def within(raw: Any, parcel: Parcel) -> Answer:
     """Write a parcel inside of the transaction that an asyncpg connection has open; waits for the run's row."""
     records = await raw.fetch(
-        sql.APPEND_WITHIN.sql, [parcel.tail.run_id], [parcel.tail.epoch], *_columns((parcel,)), timeout=None
+        APPEND_WITHIN.sql, [parcel.tail.run_id], [parcel.tail.epoch], *_columns((parcel,)), timeout=None
     )
     return _appended(records[0], parcel, again=False)
 

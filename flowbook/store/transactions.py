@@ -32,13 +32,13 @@ from flowbook.errors import PathClash, StoreError, StoreUnavailable, Transaction
 from flowbook.plan.journal import Entry
 from flowbook.ports import Ack
 from flowbook.store import flushes
-from flowbook.store import statements as sql
 from flowbook.store.driver import open_raw, went_away
 from flowbook.store.flushes import Verdict
 from flowbook.store.ledger import Ledger
 from flowbook.store.parcels import Parcel
 from flowbook.store.retrying import Line, pauses
 from flowbook.store.rows import Line as JournalLine
+from flowbook.store.transaction_statements import LOCKED
 
 SESSIONS: Final = 10
 """Transactional steps of this process that run at once; the others wait for a connection."""
@@ -267,7 +267,7 @@ class Transactions:
         for pause in pauses():
             connection = await self._line.connection()
             try:
-                records = await connection.fetch(sql.LOCKED, parcel.tail.run_id)
+                records = await connection.fetch(LOCKED, parcel.tail.run_id)
                 at = (await flushes.written(connection, (parcel,)))[parcel.tail.run_id]
             except Exception as error:
                 if not went_away(error):
