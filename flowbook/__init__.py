@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flowbook.graph.flow import graph as graph
     from flowbook.graph.halt import complete as complete
     from flowbook.graph.halt import halt as halt
+    from flowbook.graph.imperative import flow as flow
     from flowbook.graph.mapping import map_ as map_
     from flowbook.graph.pause import Pause as Pause
     from flowbook.graph.pause import sleep as sleep
@@ -65,6 +66,7 @@ _PLACES = {
     "connect": ("connecting", "connect"),
     "complete": ("graph.halt", "complete"),
     "diff": ("handle", "diff"),
+    "flow": ("graph.imperative", "flow"),
     "graph": ("graph.flow", "graph"),
     "halt": ("graph.halt", "halt"),
     "map_": ("graph.mapping", "map_"),
@@ -100,6 +102,7 @@ __all__ = [
     "complete",
     "connect",
     "diff",
+    "flow",
     "graph",
     "halt",
     "map_",

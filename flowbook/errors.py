@@ -33,7 +33,8 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── PointUnknown            FB320
     │   ├── TokenRefused            FB331
     │   ├── AlreadyAnswered         FB332
-    │   └── HandOutFailed           FB333
+    │   ├── HandOutFailed           FB333
+    │   └── CallsChanged            FB340
     ├── StoreError              FB4xx  the database, or the way to it
     │   ├── StoreUnavailable        FB401
     │   ├── Fenced                  FB402
@@ -274,6 +275,12 @@ class HandOutFailed(RunError):
     """A step was handed out, and who had it says that it failed."""
 
     code = "FB333"
+
+
+class CallsChanged(RunError):
+    """A body that ran again did not make the durable calls that it made before, so their results fit no more."""
+
+    code = "FB340"
 
 
 class StoreError(FlowbookError):

@@ -15,6 +15,7 @@ from rich.text import Text
 from flowbook.ids import short
 from flowbook.plan.events import (
     AttemptFailed,
+    CallFinished,
     CancelRequested,
     ChildFinished,
     ChildStarted,
@@ -78,8 +79,11 @@ def journal_plain(entries: Sequence[Entry]) -> str:
 def words(event: Event) -> str:  # noqa: C901  one case per event
     """What an event says, on one line."""
     match event:
-        case StepStarted():
-            text = ""
+        case StepStarted(attempt=attempt):
+            text = "" if attempt else "put aside"
+        case CallFinished(call=call, seconds=seconds, signal=signal, mail=mail):
+            text = call.shown + (f"  {duration(seconds)}" if seconds else "")
+            text += "" if signal is None else f"  delivery {mail}"
         case StepFinished(skipped=True):
             text = "skipped"
         case StepFinished(result=result, seconds=seconds):

@@ -66,7 +66,14 @@ class Slots:
     context: bool
     """True if one of them wants the context."""
     positional: bool
-    """True if one of them is positional-only."""
+    """True if some are positional-only, or are ``*args`` or ``**kwargs``, which durable calls may fill."""
+
+
+_BY_PLACE = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.VAR_POSITIONAL,
+    inspect.Parameter.VAR_KEYWORD,
+)
 
 
 def slots(step: Step) -> Slots:
@@ -78,7 +85,7 @@ def slots(step: Step) -> Slots:
         cached = Slots(
             tuple((p.name, wants_context(p), p.default is not inspect.Parameter.empty) for p in filled),
             any(wants_context(p) for p in filled),
-            any(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in filled),
+            any(p.kind in _BY_PLACE for p in step.signature.parameters.values()),
         )
         step.__dict__["_slots"] = cached
     return cached

@@ -13,7 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from flowbook.errors import NotPortable
+from flowbook.graph.body import Body
 from flowbook.graph.flow import Graph, Node, Place
+from flowbook.graph.imperative import Imperative
 from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause
 from flowbook.graph.state import schema_of
@@ -65,6 +67,8 @@ def _packed(place: Place) -> Any:
         case Map():
             options = (place.over, place.into, place.concurrency, place.collect)
             return {"step": (place.step.name, _packed(place.step)), "map": options}
+        case Body():
+            return "body", {"fn": place.fn, "policy": place.policy, "retry_if": place.retry_if}
         case _:
             return {"fn": place.fn, "policy": place.policy, "guard": place.guard, "retry_if": place.retry_if}
 
@@ -73,7 +77,8 @@ def _graph(
     name: str, nodes: Any, entry: Any, joins: Any, state: type | None, version: Any, freeze: Any, more: Any
 ) -> Graph:
     made = {key: Node(_place(key, place), ways, router, labels) for key, (place, ways, router, labels) in nodes.items()}
-    return Graph(name, made, entry, joins, schema_of(state), version, freeze, **more)
+    kind = Imperative if any(isinstance(node.step, Body) for node in made.values()) else Graph
+    return kind(name, made, entry, joins, schema_of(state), version, freeze, **more)
 
 
 def _place(name: str, packed: Any) -> Place:
@@ -86,5 +91,7 @@ def _place(name: str, packed: Any) -> Place:
             return replace(sub, flow=flow)
         case {"step": (step, inner), "map": options}:
             return Map(name, Step(name=step, **inner), *options)
+        case ("body", options):
+            return Body(name=name, **options)
         case _:
             return Step(name=name, **packed)

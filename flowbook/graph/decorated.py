@@ -14,6 +14,7 @@ import inspect
 import types
 from typing import Any
 
+from flowbook.graph.imperative import flow
 from flowbook.graph.locate import Definition, Nowhere, namespace_of, place_of
 from flowbook.graph.resource import Resource, resource
 from flowbook.graph.step import Step, step
@@ -62,7 +63,8 @@ def _below_step(node: Definition, space: dict[str, Any]) -> int:
     for decorator in reversed(getattr(node, "decorator_list", [])):
         root: ast.expr = decorator.func if isinstance(decorator, ast.Call) else decorator
         last = root.attr if isinstance(root, ast.Attribute) else getattr(root, "id", "")
-        if last == "step" or (isinstance(root, ast.Name) and space.get(root.id) is step) or _is_resource(root, space):
+        ours = last in ("step", "flow") or (isinstance(root, ast.Name) and space.get(root.id) in (step, flow))
+        if ours or _is_resource(root, space):
             break
         kept += 1
     return kept

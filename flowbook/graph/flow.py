@@ -123,6 +123,15 @@ class Graph:
         found = {n.step.flow.fingerprint: n.step.flow for n in self.nodes.values() if isinstance(n.step, Subflow)}
         return tuple(found.values())
 
+    @functools.cached_property
+    def has_bodies(self) -> bool:
+        """True if some step may make durable calls: it is a coroutine function and asks for the context."""
+        return any(may_call(node.step) for node in self)
+
+    def accept(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A run's input as it is stored. Raises `StateError` if it does not fit."""
+        return dict(given) if self.schema is None else self.schema.initial(given)
+
     def start(
         self,
         *,
@@ -470,6 +479,12 @@ class _Builder:
         if begins(entry, self.fragments, self.problems):
             self.races.add((START, 0))
         return entry
+
+
+def may_call(place: Place) -> bool:
+    """May this node's body make durable calls (``ctx.step`` and its like)?"""
+    step = place.step if isinstance(place, Map) else place
+    return isinstance(step, Step) and step.is_async and slots(step).context
 
 
 _KINDS: Mapping[type, str] = {Step: "steps", Pause: "pauses", Map: "maps", Subflow: "sub-flows"}

@@ -29,11 +29,13 @@ from typing import Any, Protocol
 from flowbook.codec import decode, register
 from flowbook.codec.registry import find_class
 from flowbook.errors import FlowbookError, NotPortable, SignatureRefused
+from flowbook.graph.body import Body
 from flowbook.graph.canonical import canonical_json, policy_from
 from flowbook.graph.carried import unpacked
 from flowbook.graph.changes import changes
 from flowbook.graph.flow import RECURSION_LIMIT, Graph, Node, Place
 from flowbook.graph.free import FACTORY, module_for
+from flowbook.graph.imperative import Imperative
 from flowbook.graph.locate import ORIGINS, Definition, Origin, methods, parse
 from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause, Signal
@@ -165,7 +167,8 @@ class _Workshop:
         resources = {n: self._resource(self._made[key]) for n, key in spec.get("resources", {}).items()}
         races = frozenset((node, way) for node, way in spec.get("races", ()))
         limit = spec.get("run_timeout")
-        return Graph(
+        made = Imperative if any(isinstance(n.step, Body) for n in nodes.values()) else Graph
+        return made(
             spec["name"], nodes, tuple(spec["entry"]), joins, schema, spec["version"], freeze,
             resources=resources, races=races, run_timeout=None if limit is None else float(limit),
             outputs=tuple(spec["outputs"]) if "outputs" in spec else None,
@@ -350,6 +353,10 @@ class _Workshop:
             return self._pause(stored["name"], stored["wait"])
         if "flow" in stored:
             return self._subflow(stored["name"], stored["flow"])
+        if stored.get("body"):
+            retry_if = self._made[stored["retry_if"]] if "retry_if" in stored else None
+            policy = policy_from(stored["policy"], self.d.flow)
+            return Body(self._made[stored["step"]], stored["name"], policy, retry_if)
         it = stored.get("map")
         step = self._step(stored["step"], it["step"] if it else stored["name"], stored["policy"])
         if "retry_if" in stored:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowbook.errors import StateError
+from flowbook.graph.body import Body
 from flowbook.graph.pause import Pause
 from flowbook.graph.state import StateSchema
 from flowbook.graph.step import Step, Value
@@ -56,8 +57,11 @@ def interpret(step: Step, schema: StateSchema | None, returned: Any) -> tuple[An
 
     A dict is an update (result and update are then the same object). Anything else, and `value(d)`, goes under the
     step's name; with a schema that does not declare that name, only None may be returned, and goes nowhere.
-    Raises `StateError` if an update does not fit the schema.
+    What a body returns is the result of its run, and leaves the state alone. Raises `StateError` if an update does not
+    fit the schema.
     """
+    if type(step) is Body:
+        return step.returned(returned), {}
     who = f"step {step.name!r}"
     if isinstance(returned, dict):
         for key in returned:

@@ -36,11 +36,12 @@ from flowbook.codec import encode
 from flowbook.codec.registry import taker
 from flowbook.errors import ValueRefused
 from flowbook.graph.altered import altered, patches
+from flowbook.graph.body import Body
 from flowbook.graph.canonical import bytecode, digest, policy_json, storable, tree
 from flowbook.graph.carried import packed
 from flowbook.graph.changes import changes  # part of what this module offers, in a file of its own
 from flowbook.graph.decorated import decorators_of, definition_of
-from flowbook.graph.flow import RECURSION_LIMIT, Graph
+from flowbook.graph.flow import RECURSION_LIMIT, Graph, may_call
 from flowbook.graph.free import importable, imports, installed, is_plain, names_of, reference
 from flowbook.graph.locate import FUTURE, Definition, Nowhere, inner_codes, methods, namespace_of, place_of, shown_file
 from flowbook.graph.mapping import Map
@@ -146,6 +147,10 @@ class _Collector:
             found["step"] = self.callable(step.fn, step.name, as_step=True)
             found["policy"] = policy_json(step.policy)
             found["doc"] = storable(inspect.cleandoc(step.__doc__ or "").partition("\n")[0])
+            if type(step) is Body:
+                found["body"] = True
+            if may_call(step):
+                found["calls"] = True
             if step.guard is not None:
                 found["when"] = self.callable(step.guard, f"condition of {name}")
             if step.retry_if is not None:

@@ -17,6 +17,7 @@ from uuid import UUID
 from flowbook.observe.tallies import ItemsView, Tally
 from flowbook.plan.events import (
     AttemptFailed,
+    CallFinished,
     CancelRequested,
     ChildFinished,
     ChildStarted,
@@ -163,8 +164,8 @@ class RunView:
 
     @property
     def nodes(self) -> Mapping[str, StepView]:
-        """Node name -> its latest firing."""
-        return {s.node: s for s in self.steps}
+        """Node name -> its latest firing; durable calls of its body are no nodes."""
+        return {s.node: s for s in self.steps if "/" not in s.path}
 
     @property
     def listens(self) -> bool:
@@ -212,7 +213,7 @@ class Folding:
         for entry in entries:
             self.add(entry)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Entry) -> None:  # noqa: C901  one case per event
         event = from_entry(entry)
         self.seq = entry.seq
         if entry.path.endswith("]"):
@@ -228,11 +229,13 @@ class Folding:
             case MapFinished(path):
                 self.steps[path] = self._mapped(event, entry)
             case StepStarted(path, attempt):
-                self._attempt(path, AttemptView(attempt, entry.at, None, None), State.RUNNING)
+                self._began(path, attempt, entry)
             case StepFinished(path, attempt, result, _, route, seconds):
                 done = State.SKIPPED if event.skipped else State.FINISHED
                 step = self._attempt(path, AttemptView(attempt, None, entry.at, None), done)
                 self.steps[path] = replace(step, seconds=seconds, route=route, result=result, retry_at=None)
+            case CallFinished(path, attempt, call, seconds):
+                self._called(path, attempt, entry, call.result, seconds)
             case AttemptFailed(path, attempt, failure, lost, final, retry_at):
                 state = State.FAILED if final else State.RETRYING
                 step = self._attempt(path, AttemptView(attempt, None, entry.at, failure, lost), state)
@@ -339,6 +342,19 @@ class Folding:
         result = Mapped(self.run_id, path, event.total) if event.values is None else event.values
         attempts = (AttemptView(1, tally.since, entry.at, None),)
         return StepView(path, node_of(path), State.FINISHED, attempts, seconds, event.route, result)
+
+    def _began(self, path: str, attempt: int, entry: Entry) -> None:
+        if attempt:  # else a body was put aside, and stands where it stood
+            self._attempt(path, AttemptView(attempt, entry.at, None, None), State.RUNNING)
+
+    def _called(self, path: str, attempt: int, entry: Entry, result: Any, seconds: float) -> None:
+        """A durable call of a body that is over: it may have been a step, a pause, or something that took no time."""
+        old = self.steps.get(path)
+        if old is not None and old.wait is not None:
+            self.steps[path] = self._woken(path, entry, result, None)
+            return
+        step = self._attempt(path, AttemptView(attempt, None, entry.at, None), State.FINISHED)
+        self.steps[path] = replace(step, seconds=seconds, result=result)
 
     def _attempt(self, path: str, new: AttemptView, state: State) -> StepView:
         """The step with an attempt added, or its last one completed."""

@@ -14,8 +14,10 @@ from uuid import UUID
 
 from flowbook.errors import IllegalTransition
 from flowbook.graph.flow import Graph
+from flowbook.plan.calls import OF_CALLS, is_call, laid_aside, of_call, without_calls
 from flowbook.plan.events import (
     AttemptFailed,
+    CallFinished,
     CancelRequested,
     ChildFinished,
     ChildStarted,
@@ -66,9 +68,11 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
     """
     status = after(run.status, event)
     seq = run.seq + 1 if seq is None else seq
+    if type(event) in OF_CALLS and (moved := of_call(run, event, seq)) is not None:
+        return moved
     match event:
         case StepStarted(path, attempt):
-            return replace(run, seq=seq, started={**run.started, path: attempt})
+            return replace(run, seq=seq, started=laid_aside(run.started, path, attempt))
         case StepFinished(path, _, result, update, route):
             token = _standing_at(run, path)
             if event.halts:
@@ -76,22 +80,27 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
             movement = Movement(graph, run.tokens, run.scopes, run.counts)
             movement.finish(token, None if event.skipped else Delta(token.at, result, update), route)
             # Written out: `dataclasses.replace` costs five times as much, and this is done once per step.
+            run = without_calls(run, path)
             moved = Run(
                 run.id, run.flow, status, seq, movement.tokens, movement.scopes, movement.counts,
                 _without(run.troubles, path), waits=run.waits, fans=run.fans, handed=_without(run.handed, path),
-                heard=run.heard, floor=run.floor, since=run.since, children=_without_those_of(run.children, path),
+                calls=run.calls, heard=run.heard, floor=run.floor, since=run.since,
+                children=_without_those_of(run.children, path),
                 mail=run.mail, cancelled_by=run.cancelled_by,
                 started=_without(run.started, path), failure=run.failure, failed_path=run.failed_path,
                 limit=run.limit,
             )  # fmt: skip
             return without_losers(moved) if movement.won else moved
+        case CallFinished(path):
+            raise IllegalTransition(f"{path} had an outcome, but no body that could have called it is under way")
         case AttemptFailed(path, _, failure, lost, final, retry_at):
             _expected_at(run, path)
             old = run.troubles.get(path, Trouble())
             trouble = Trouble(old.failed + (not lost), old.lost + lost, retry_at, final, failure)
             troubles = {**run.troubles, path: trouble}
             started, handed = _without(run.started, path), _without(run.handed, path)
-            return replace(run, seq=seq, troubles=troubles, started=started, handed=handed)
+            calls = {p: c for p, c in run.calls.items() if p not in event.because} if event.because else run.calls
+            return replace(run, seq=seq, troubles=troubles, started=started, handed=handed, calls=calls)
         case StepHandedOut(path, attempt, proof, due):
             _standing_at(run, path)
             handed = {**run.handed, path: HandedOut(attempt, proof, due)}
@@ -143,6 +152,7 @@ def _map_moved(graph: Graph, run: Run, event: MapBegan | ItemFinished | MapFinis
             _standing_at(run, path)
             return replace(begun(run, path, total), seq=seq)
         case ItemFinished(path, attempt):
+            run = without_calls(run, path)
             token, fan, index = map_token(run, path)
             fans = {**run.fans, token.path: finished(fan, index, failed=attempt == 0)}
             troubles, started = _without(run.troubles, path), _without(run.started, path)
@@ -173,7 +183,7 @@ def lost_attempts(run: Run) -> tuple[tuple[str, int], ...]:
     return tuple(
         (path, attempt)
         for path, attempt in run.started.items()
-        if attempt > run.troubles.get(path, Trouble()).attempts and _is_expected(run, path)
+        if attempt > run.troubles.get(path, Trouble()).attempts and (_is_expected(run, path) or is_call(run, path))
     )
 
 

@@ -16,6 +16,7 @@ from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause
 from flowbook.graph.step import LOST_LIMIT, Policy
 from flowbook.graph.subflow import Subflow
+from flowbook.plan.calls import Asked, of_calls, soonest
 from flowbook.plan.commands import (
     CancelRun,
     Command,
@@ -39,10 +40,13 @@ _NO_TROUBLE = Trouble()
 _UNKNOWN = Failure("Unknown", "the cause was not stored", "")
 
 
-def decide(graph: Graph, run: Run, now: datetime, letters: Sequence[Letter] = ()) -> tuple[Command, ...]:
+def decide(
+    graph: Graph, run: Run, now: datetime, letters: Sequence[Letter] = (), asked: Sequence[Asked] = ()
+) -> tuple[Command, ...]:
     """What ought to be done about a run, in order; nothing for a run that is over.
 
-    ``letters``: signals that were read from the mailbox, in order; those already consumed do no harm.
+    ``letters``: signals that were read from the mailbox, in order; those already consumed do no harm. ``asked``: the
+    durable calls that bodies wait for.
 
     A cancel goes before the end, the end before a failure (what failed after END was reached by all cannot exist), a
     failure before the time limit of the run, and that before new steps. A branch that has failed in a race which others
@@ -86,6 +90,8 @@ def decide(graph: Graph, run: Run, now: datetime, letters: Sequence[Letter] = ()
                 earliest = _sooner(earliest, want.at)
             else:
                 commands.append(want)
+    commands += (of_bodies := of_calls(asked, run, left, now))
+    earliest = soonest(of_bodies, earliest)
     if earliest is not None:
         commands.append(WaitUntil(earliest))
     return tuple(commands)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from flowbook.plan.records import Failure
+from flowbook.plan.records import Call, Failure
 from flowbook.quick import quick
 
 
@@ -22,7 +22,7 @@ class StepStarted:
 
     path: str
     attempt: int
-    """From 1."""
+    """From 1; 0: the body that had begun was put aside in order, and is no loss if its process dies now."""
 
 
 @quick
@@ -59,6 +59,28 @@ class AttemptFailed:
     """True when no attempt is left."""
     retry_at: datetime | None
     """When the next attempt may begin (wall clock of the process that wrote it); None: at once, or never."""
+    call: Call | None = None
+    """Of a durable call that has failed for good: its body is told, and may go on."""
+    because: tuple[str, ...] = ()
+    """Of a body: the failed calls whose exceptions ended it. They are made anew when the body is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallFinished:
+    """A durable call has its result. The outcome of its path, and the proof that a signal was consumed."""
+
+    path: str
+    """Below the path of the step whose body made it: ``order#1/charge#2``."""
+    attempt: int
+    call: Call
+    seconds: float = 0.0
+    """How long the attempt's body ran, kept to the millisecond; 0 where there is no body."""
+    signal: str | None = None
+    """What ended a wait; None: the time, or it is no wait."""
+    mail: int = 0
+    """Number of the delivery that was consumed; 0: none."""
+    floor: int = 0
+    """Every delivery up to this one is settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +298,7 @@ Event = (
     | StepFinished
     | AttemptFailed
     | StepHandedOut
+    | CallFinished
     | WaitBegan
     | SignalRefused
     | WaitFinished

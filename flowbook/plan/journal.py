@@ -7,7 +7,7 @@ A payload is one encoded list or mapping, short, because one is written per step
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, assert_never
 from uuid import UUID
@@ -17,6 +17,7 @@ from flowbook.codec.wire import SCALARS
 from flowbook.errors import Undecodable
 from flowbook.plan.events import (
     AttemptFailed,
+    CallFinished,
     CancelRequested,
     ChildFinished,
     ChildStarted,
@@ -40,7 +41,7 @@ from flowbook.plan.events import (
 )
 from flowbook.plan.mapped import ItemError, Mapped
 from flowbook.plan.paths import node_of
-from flowbook.plan.records import Failure
+from flowbook.plan.records import Call, Failure
 from flowbook.plan.sealed import Absent, Sealed
 from flowbook.quick import quick
 
@@ -76,10 +77,10 @@ KEPT = OUTCOMES | {Kind.FORKED, Kind.MAPPING}
 was edited on the way."""
 
 
-_UPDATE, _VALUE, _NOWHERE, _SKIPPED, _PAUSE, _CHILD, _HALT, _STOP, _ITEM, _MAP = range(10)
+_UPDATE, _VALUE, _NOWHERE, _SKIPPED, _PAUSE, _CHILD, _HALT, _STOP, _ITEM, _MAP, _CALL = range(11)
 """Where a result goes: into the state key by key, under the step's name, or nowhere; there is none; or it is a pause's
 or a child's, whose row says by itself where; or it is the run's, or ends the run without one; or it is an item's of a
-map, or a map's, which says where as well."""
+map, or a map's, which says where as well; or it is a call's, which only its body gets."""
 
 
 @quick
@@ -108,10 +109,17 @@ def to_entry(event: Event) -> Entry:  # noqa: C901  one case per event
         case StepFinished(path, attempt):
             return Entry(Kind.FINISHED, path, attempt, encode(_finished_body(event)))
         case AttemptFailed(path, attempt, failure, lost, final, retry_at):
-            body = {"e": _failure(failure), "l": lost, "f": final, "n": retry_at}
+            body: dict[str, Any] = {"e": _failure(failure), "l": lost, "f": final, "n": retry_at}
+            if event.call is not None:
+                body["c"] = [*_call(event.call), event.call.raised]
+            if event.because:
+                body["b"] = list(event.because)
             return Entry(Kind.ATTEMPT_FAILED, path, attempt, encode(body))
         case StepHandedOut(path, attempt, proof, due):
             return Entry(Kind.HANDED_OUT, path, attempt, encode({"p": proof, "d": due}))
+        case CallFinished(path, attempt, call, seconds, signal, mail, floor):
+            told = [_CALL, call.result, *_call(call), round(seconds * 1000), signal, mail, floor]
+            return Entry(Kind.FINISHED, path, attempt, encode(told if signal is not None else told[:-3]))
         case WaitBegan(path, names, due):
             return Entry(Kind.WAITING, path, 1, encode({"s": list(names), "d": due}))
         case SignalRefused(path, name, mail, failure):
@@ -137,8 +145,8 @@ def to_entry(event: Event) -> Entry:  # noqa: C901  one case per event
         case RunRetried(by, mail, at, limit):
             return Entry(Kind.RETRIED, "", 0, encode({"by": by, "m": mail, "t": at} | ({"l": limit} if limit else {})))
         case CodeChanged(fingerprint, version, nodes, changes):
-            told = {"f": fingerprint, "v": version, "n": list(nodes), "c": list(changes)}
-            return Entry(Kind.CODE, "", 0, encode(told))
+            new = {"f": fingerprint, "v": version, "n": list(nodes), "c": list(changes)}
+            return Entry(Kind.CODE, "", 0, encode(new))
         case RunForked(path, edits, parent, changes):
             body = {"s": dict(edits), "p": str(parent), "c": list(changes)}
             return Entry(Kind.FORKED, path, 0, encode(body, at="edits"))
@@ -162,7 +170,7 @@ def from_entry(entry: Entry) -> Event:  # noqa: C901  one case per kind
             case Kind.FINISHED:
                 return _finished(entry, body)
             case Kind.ATTEMPT_FAILED:
-                return AttemptFailed(entry.path, entry.attempt, Failure(*body["e"]), body["l"], body["f"], body["n"])
+                return _attempt_failed(entry, body)
             case Kind.HANDED_OUT:
                 return StepHandedOut(entry.path, entry.attempt, body["p"], body["d"])
             case Kind.WAITING:
@@ -225,9 +233,27 @@ def _finished_body(event: StepFinished) -> list[Any]:
     return [shape, event.result] if event.route is None else [shape, event.result, event.route]
 
 
+def _attempt_failed(entry: Entry, body: dict[str, Any]) -> AttemptFailed:
+    failure, call = Failure(*body["e"]), None
+    if "c" in body:
+        shown, digest, at, raised = body["c"]
+        call = Call(shown, digest, moment(at), None, failure, raised)
+    because = tuple(body.get("b", ()))
+    return AttemptFailed(entry.path, entry.attempt, failure, body["l"], body["f"], body["n"], call, because)
+
+
+def moment(milliseconds: int) -> datetime:
+    """A moment that was kept as milliseconds since 1970."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _call(call: Call) -> list[Any]:
+    return [call.shown, call.digest, round(call.at.timestamp() * 1000)]
+
+
 def _finished(
     entry: Entry, body: list[Any]
-) -> StepFinished | WaitFinished | ChildFinished | ItemFinished | MapFinished:
+) -> StepFinished | WaitFinished | ChildFinished | ItemFinished | MapFinished | CallFinished:
     if not body:
         return ItemFinished(entry.path, entry.attempt, None)  # read without its payload
     if body[0] == _CHILD:
@@ -241,6 +267,10 @@ def _finished(
     if body[0] == _MAP:
         _, values, route, key, total, failed = body
         return MapFinished(entry.path, total, failed, key, route, values)
+    if body[0] == _CALL:
+        _, result, shown, digest, at, spent, *rest = body
+        call = Call(shown, digest, moment(at), result)
+        return CallFinished(entry.path, entry.attempt, call, spent / 1000, *rest)
     shape, result, route, milliseconds = (*body, None, None)[:4]
     match shape:
         case 0:

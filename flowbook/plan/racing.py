@@ -50,14 +50,19 @@ def dropped(before: Run, after: Run, path: str) -> tuple[str, ...]:
 
 def without_losers(run: Run) -> Run:
     """A run without what it knew of paths at which no token stands any more."""
-    left = standing(run)
+    standing_at = standing(run)
+
+    def left(path: str) -> bool:
+        return path in standing_at or home(path.partition("/")[0]) in standing_at  # an item, or a call of a body there
+
     return replace(
         run,
-        troubles={p: t for p, t in run.troubles.items() if home(p) in left},
-        waits={p: w for p, w in run.waits.items() if p in left},
-        fans={p: f for p, f in run.fans.items() if p in left},
-        started={p: n for p, n in run.started.items() if home(p) in left},
-        handed={p: h for p, h in run.handed.items() if p in left},
+        troubles={p: t for p, t in run.troubles.items() if left(p)},
+        waits={p: w for p, w in run.waits.items() if left(p)},
+        fans={p: f for p, f in run.fans.items() if left(p)},
+        calls={p: c for p, c in run.calls.items() if left(p)},
+        started={p: n for p, n in run.started.items() if left(p)},
+        handed={p: h for p, h in run.handed.items() if left(p)},
     )
 
 

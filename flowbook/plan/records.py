@@ -219,6 +219,26 @@ class Child:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A durable call of a body (``ctx.step(...)``, ``ctx.sleep(...)``) that is over."""
+
+    shown: str
+    """What was called, for people: ``charge('A17')``, cut off."""
+    digest: str
+    """Of what was called with which arguments, 16 hex digits: a body that runs again must make the same call."""
+    at: datetime
+    """When it ended, by the database's clock, to the millisecond."""
+    result: Any = None
+    failure: Failure | None = None
+    """Why it failed for good; None: it has a result."""
+    raised: Any = None
+    """``[module, class, arguments, attributes]`` of the exception, so that a body that runs again can catch the same
+    one; None: it cannot be made again."""
+    seq: int = 0
+    """Place of its outcome in the journal."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run, folded from its input and its journal."""
 
@@ -241,6 +261,8 @@ class Run:
     """Path -> what of it was handed out; gone when the attempt is over."""
     fans: Mapping[str, Fan] = field(default_factory=dict)
     """Path -> the map that has begun there; gone when it is over."""
+    calls: Mapping[str, Call] = field(default_factory=dict)
+    """Path -> a durable call that is over; gone when the step that made it has its outcome."""
     heard: Mapping[str, int] = field(default_factory=dict)
     """Signal -> number of the last delivery of that name that was consumed or refused."""
     floor: int = 0
@@ -273,4 +295,7 @@ class Run:
     @property
     def current(self) -> str:
         """Where it stands, for tables: the paths of its tokens, cut off at 200 characters."""
-        return ", ".join(sorted(t.path for t in self.tokens.values() if t.path))[:200]
+        inside = [path for path in self.waits if "/" in path]
+        outside = [t.path for t in self.tokens.values() if t.path]
+        standing = [path for path in outside if not any(p.startswith(f"{path}/") for p in inside)]
+        return ", ".join(sorted(standing + inside))[:200]

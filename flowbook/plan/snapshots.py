@@ -13,7 +13,9 @@ from typing import Any
 from flowbook.codec import VERSION, decode, encode
 from flowbook.errors import Undecodable
 from flowbook.graph.flow import Graph
+from flowbook.plan.journal import moment
 from flowbook.plan.records import (
+    Call,
     Child,
     Delta,
     Failure,
@@ -30,7 +32,7 @@ from flowbook.plan.records import (
     Waiting,
 )
 
-RECORD_VERSION = 9
+RECORD_VERSION = 10
 """Raised whenever a record in `records.py` changes its shape."""
 
 FIRST = 500
@@ -73,6 +75,7 @@ def dump(run: Run) -> bytes:
             "waits": {p: w.due for p, w in run.waits.items()},
             "handed": {p: [h.attempt, h.proof, h.due] for p, h in run.handed.items()},
             "fans": {p: [f.total, f.next, sorted(f.open), f.failed] for p, f in run.fans.items()},
+            "calls": {p: _dumped(c) for p, c in run.calls.items()},
             "heard": dict(run.heard),
             "children": {p: [c.id, c.number, c.again] for p, c in run.children.items()},
             "floor": run.floor,
@@ -104,6 +107,7 @@ def load(run: Run, payload: bytes) -> Run:
             waits={p: Waiting(due) for p, due in body["waits"].items()},
             handed={p: HandedOut(*h) for p, h in body["handed"].items()},
             fans={p: Fan(f[0], f[1], frozenset(f[2]), f[3]) for p, f in body["fans"].items()},
+            calls={p: _call(c) for p, c in body["calls"].items()},
             heard=body["heard"],
             children={p: Child(*c) for p, c in body["children"].items()},
             floor=body["floor"],
@@ -122,6 +126,14 @@ def load(run: Run, payload: bytes) -> Run:
 def _token(t: list[Any]) -> Token:
     deltas = tuple(Delta(node, result, update) for node, result, update in t[8])
     return Token(t[0], t[1], t[2], t[3], t[4], Phase(t[5]), View(t[6], t[7]), deltas)
+
+
+def _dumped(c: Call) -> list[Any]:
+    return [c.shown, c.digest, round(c.at.timestamp() * 1000), c.result, _text(c.failure), c.raised, c.seq]
+
+
+def _call(c: list[Any]) -> Call:
+    return Call(c[0], c[1], moment(c[2]), c[3], _failure(c[4]), c[5], c[6])
 
 
 def _text(failure: Failure | None) -> list[str] | None:

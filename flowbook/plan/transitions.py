@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from flowbook.errors import IllegalTransition
 from flowbook.plan.events import (
     AttemptFailed,
+    CallFinished,
     CancelRequested,
     ChildFinished,
     ChildStarted,
@@ -40,6 +41,7 @@ TRANSITIONS: Mapping[Status, Mapping[type[Event], Status]] = {
         StepFinished: Status.RUNNING,
         AttemptFailed: Status.RUNNING,
         StepHandedOut: Status.RUNNING,
+        CallFinished: Status.RUNNING,
         WaitBegan: Status.RUNNING,
         SignalRefused: Status.RUNNING,
         WaitFinished: Status.RUNNING,

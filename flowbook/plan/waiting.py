@@ -26,15 +26,27 @@ def at_pause(
     now: datetime,
 ) -> TakeSignal | BeginWait | EndWait | WaitForSignal:
     """What a token at a pause wants; ``letters``: those that nobody has taken, in order; ``waiting``: since when."""
+    return at_wait((token.path, token.id, token.at), pause.names, waiting, letters, now)
+
+
+def at_wait(
+    place: tuple[str, str, str],
+    names: tuple[str, ...],
+    waiting: Waiting | None,
+    letters: Sequence[Letter],
+    now: datetime,
+) -> TakeSignal | BeginWait | EndWait | WaitForSignal:
+    """The same for a (path, token, name) that listens for ``names``: a node, or a durable call."""
+    path, token, node = place
     due = None if waiting is None else waiting.due
-    letter = next((x for x in letters if x.name in pause.names), None)
+    letter = next((x for x in letters if x.name in names), None)
     if letter is not None and (due is None or letter.at <= due):
-        return TakeSignal(token.path, token.id, token.at, letter)
+        return TakeSignal(path, token, node, letter)
     if waiting is None:
-        return BeginWait(token.path, token.at)
+        return BeginWait(path, node)
     if due is not None and due <= now:
-        return EndWait(token.path, token.id, token.at)
-    return WaitForSignal(token.path, pause.names, due)
+        return EndWait(path, token, node)
+    return WaitForSignal(path, names, due)
 
 
 def at_hand_out(

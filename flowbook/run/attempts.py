@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from flowbook.errors import BindingError, StepFailed, StepTimeout
 from flowbook.graph.binding import StateView, bind, call, left_open, slots
+from flowbook.graph.body import Body
 from flowbook.graph.flow import Graph, Node
 from flowbook.graph.halt import Halt
 from flowbook.graph.resource import found_for
@@ -155,13 +156,15 @@ async def body(
     if within is not None and ctx is not None:
         ctx = replace(ctx, database=within.session)
     open_ = left_open(step, view.values, view.results, given)
-    resources = await _given(bench, step, open_) if open_ else {}
+    resources = await resources_for(bench, step, open_) if open_ else {}
     bound = bind(step, view.values, view.results, ctx, resources, given)
     for name, value in bound.items():
         if type(value) in ATOMS or (ctx is not None and value is ctx) or name in resources:
             continue
         bound[name] = await opened(value, bench.key, bench.recompute)
-    returned = await _done(bench, step, bound, resources)
+    if type(step) is Body:
+        bound |= step.accept({name: value for name, value in bound.items() if name != step.context})
+    returned = await performed(bench, step, bound, resources)
     return returned if ctx is None or ctx.handing.token is None else _handed_out(ctx, step)
 
 
@@ -172,8 +175,8 @@ def _handed_out(ctx: Context, step: Step) -> StepHandedOut:
     return StepHandedOut(ctx.path, ctx.attempt, ctx.handing.token.proof, due)
 
 
-async def _done(bench: Bench, step: Step, bound: dict[str, Any], resources: Mapping[str, Any]) -> Any:
-    """Call the function where it belongs, under the step's time limit."""
+async def performed(bench: Bench, step: Step, bound: dict[str, Any], resources: Mapping[str, Any]) -> Any:
+    """Run a step's function where it belongs, within its time limit; ``resources``: those among what it gets."""
     limit = step.policy.timeout
     if step.policy.executor == "process":
         work: Awaitable[Any] = bench.processes.run(functools.partial(call, step, _sendable(step, bound, resources)))
@@ -259,7 +262,7 @@ async def way_on(bench: Bench, node: Node, view: View, update: Mapping[str, Any]
     return route
 
 
-async def _given(bench: Bench, step: Step, names: Sequence[str]) -> dict[str, Any]:
+async def resources_for(bench: Bench, step: Step, names: Sequence[str]) -> dict[str, Any]:
     """The resources among what a step asks for; making one counts against the step's time limit."""
     found = {n: r for n in names if (r := bench.graph.resources.get(n) or found_for(step.fn, n)) is not None}
     return {

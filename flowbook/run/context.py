@@ -5,15 +5,18 @@ Owns: `Context`, which fills parameters named ``ctx``. Refuses: changing the run
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
-from flowbook.errors import DeclarationError
+from flowbook.errors import DeclarationError, UsageError
 from flowbook.graph.binding import StateView
+from flowbook.graph.durations import Duration
 from flowbook.plan.paths import item_of
+from flowbook.run import asking
+from flowbook.run.calls import Caller
 from flowbook.run.handout import HandOut
 
 
@@ -32,6 +35,10 @@ class Context:
     clock: Callable[[], datetime]
     database: Any = field(default=None, repr=False, compare=False)
     """The session of a transactional step."""
+    caller: Caller | None = None
+    """The body that this is the context of; None: it can make no durable calls."""
+    durable_time: bool = False
+    """True: it is the body of an imperative flow."""
     handing: HandOut = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -75,5 +82,71 @@ class Context:
         return self.handing.make()
 
     def now(self) -> datetime:
-        """The moment, timezone-aware, UTC. Not durable: another attempt sees another one."""
+        """The moment, timezone-aware, UTC.
+
+        In an imperative flow it is durable: the moment of the last call that has ended (at first, of the run's start),
+        the same each time the body runs. In a step of a graph another attempt sees another moment.
+        """
+        if self.durable_time:
+            return self._caller().clock
         return self.clock()
+
+    # -- durable calls -------------------------------------------------------------------------------------------------
+
+    def step(self, step: Any, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """Run a step and keep its outcome: ``await ctx.step(charge, order)``.
+
+        It is tried as its options say; what ends it for good is raised here. When the body runs again, the result (or
+        the exception) is there without the step being run. Two calls that are not awaited in between run together.
+        Raises `CallsChanged` if something else was called here before, TypeError for arguments that do not fit.
+        """
+        return asking.called(self._caller(), step, args, kwargs)
+
+    def sleep(self, duration: Duration) -> Awaitable[None]:
+        """Let time pass (seconds, ``"1h"``, a timedelta). A crash does not start it again; a long one costs nothing."""
+        return asking.slept(self._caller(), duration)
+
+    def wait(self, signal: str, *, timeout: Duration | None = None, schema: type | None = None) -> Awaitable[Any]:
+        """Wait for a signal and return its payload, as ``schema`` wants it.
+
+        A signal that was sent before is not lost; a payload that does not fit is reported, and the wait goes on. Raises
+        `WaitTimedOut` when ``timeout`` has passed.
+        """
+        return asking.waited(self._caller(), signal, timeout, schema)
+
+    def map(
+        self,
+        step: Any,
+        items: Iterable[Any],
+        *,
+        concurrency: int | None = None,
+        on_error: Literal["fail", "collect"] = "fail",
+    ) -> Awaitable[list[Any]]:
+        """Run a step for each item, each with its own outcome and retries; results in the order of the items.
+
+        The third item of ``charge`` has the path ``order#1/map#1/charge#3``.
+
+        ``concurrency``: how many are under way together (None: 16). ``on_error="collect"`` puts the exception of an
+        item that failed in the place of its result; ``"fail"`` raises the first one.
+        """
+        return asking.mapped(self._caller(), step, items, concurrency, on_error)
+
+    def gather(self, *awaitables: Awaitable[Any]) -> Awaitable[list[Any]]:
+        """Wait for several coroutines or calls together; results in their order.
+
+        Each coroutine numbers its own calls. The first exception is raised, after the others have been stopped.
+        """
+        return asking.gathered(self._caller(), awaitables)
+
+    def emit(self, name: str, payload: Mapping[str, Any] | Any = None, /) -> Awaitable[None]:
+        """Write an event into the run's journal, once, for whoever watches it."""
+        return asking.emitted(self._caller(), name, payload)
+
+    def uuid(self) -> UUID:
+        """A UUID that is the same each time the body runs: the n-th one of this path of this run."""
+        return self._caller().uuid()
+
+    def _caller(self) -> Caller:
+        if self.caller is None:
+            raise UsageError(f"{self.path} has no run behind it, so it can make no durable calls")
+        return self.caller

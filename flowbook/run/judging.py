@@ -6,20 +6,30 @@ it (`runner.py`) and the rule itself (`plan/decide.py`, `Step.retries_on`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from flowbook.errors import DeclarationError, PayloadTooLarge, StepFailed, TransactionLost, Unencodable, ValueRefused
-from flowbook.graph.flow import Graph
+from flowbook.errors import (
+    CallsChanged,
+    DeclarationError,
+    PayloadTooLarge,
+    StepFailed,
+    TransactionLost,
+    Unencodable,
+    ValueRefused,
+)
+from flowbook.graph.flow import Graph, Place
 from flowbook.graph.mapping import Map
-from flowbook.graph.step import Step
+from flowbook.graph.step import Policy, Step
 from flowbook.plan.commands import StartStep
 from flowbook.plan.decide import judge
 from flowbook.plan.events import AttemptFailed
 from flowbook.plan.records import Failure, Run, Trouble
+from flowbook.run.calls import Wanted
 from flowbook.run.failures import failure_of, lost, named
 from flowbook.run.tools import Tools
 
-HOPELESS = (DeclarationError, ValueRefused, StepFailed, PayloadTooLarge)
+HOPELESS = (DeclarationError, ValueRefused, StepFailed, PayloadTooLarge, CallsChanged)
 """Another attempt would have the same end: the effect would be repeated for nothing."""
 
 
@@ -29,25 +39,37 @@ class Judge:
 
     graph: Graph
     tools: Tools
+    called: Callable[[str], Wanted | None]
+    """The durable call at a path; None: there is none."""
+    told: Callable[[AttemptFailed, BaseException | None], AttemptFailed]
+    """Adds to a failure what has to do with calls."""
 
     def failed(self, run: Run, command: StartStep, error: BaseException) -> AttemptFailed:
         """An attempt that raised, or ran out of time."""
-        place = self.graph.nodes[command.node].step
+        place = self._place(command.path)
         step = place.step if isinstance(place, Map) else place
         final = isinstance(error, HOPELESS) or (isinstance(step, Step) and not step.retries_on(error))
         if isinstance(error, TransactionLost):
             return self._judged(run, command.path, command.attempt, failure_of(error), lost=True)
         failure = failure_of(named(error, command.node) if isinstance(error, Unencodable) else error)
         if final:
-            return AttemptFailed(command.path, command.attempt, failure, lost=False, final=True, retry_at=None)
-        return self._judged(run, command.path, command.attempt, failure, lost=False)
+            event = AttemptFailed(command.path, command.attempt, failure, lost=False, final=True, retry_at=None)
+        else:
+            event = self._judged(run, command.path, command.attempt, failure, lost=False)
+        return self.told(event, error)
 
     def lost(self, run: Run, path: str, number: int) -> AttemptFailed:
         """An attempt that died with its process."""
-        return self._judged(run, path, number, lost(path, number), lost=True)
+        return self.told(self._judged(run, path, number, lost(path, number), lost=True), None)
+
+    def _place(self, path: str) -> Place | None:
+        """What is tried at a path; None: it is a pause of a body."""
+        wanted = self.called(path)
+        return self.graph.nodes[path.partition("#")[0]].step if wanted is None else wanted.step
 
     def _judged(self, run: Run, path: str, number: int, failure: Failure, *, lost: bool) -> AttemptFailed:
-        policy = self.graph.nodes[path.partition("#")[0]].step.policy
+        place = self._place(path)
+        policy = Policy() if place is None else place.policy
         trouble = run.troubles.get(path, Trouble())
         verdict = judge(policy, trouble, lost=lost, now=self.tools.clock.now(), roll=self.tools.roll())
         return AttemptFailed(path, number, failure, lost, verdict.final, verdict.retry_at)

@@ -14,6 +14,7 @@ from typing import Any
 
 from flowbook.graph.flow import Graph
 from flowbook.plan.apply import apply
+from flowbook.plan.calls import is_call
 from flowbook.plan.events import StepDropped
 from flowbook.plan.journal import Entry, to_entry
 from flowbook.plan.paths import home
@@ -25,7 +26,9 @@ _stopped: set[asyncio.Task[Any]] = set()
 
 
 def standing_at(run: Run, path: str) -> bool:
-    """Does a token wait for the outcome of this path?"""
+    """Does a token wait for the outcome of this path, or for that of the body that made this call?"""
+    if is_call(run, path):
+        return True
     path = home(path)
     if run.tokens[ROOT].path == path:  # the common case: nothing is forked
         return run.tokens[ROOT].phase is Phase.READY
@@ -45,7 +48,7 @@ def with_losers(graph: Graph, before: Run, after: Run, entry: Entry) -> tuple[Ru
 def stop_losers(run: Run, tasks: MutableMapping[str, asyncio.Task[None]]) -> Iterator[str]:
     """Cancel the attempts at whose paths no token stands any more, and forget them; yields the paths."""
     left = standing(run)
-    for path in [p for p in tasks if home(p) not in left]:
+    for path in [p for p in tasks if home(p) not in left and not is_call(run, p)]:
         task = tasks.pop(path)
         task.cancel()
         _stopped.add(task)

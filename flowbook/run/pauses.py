@@ -16,6 +16,7 @@ from flowbook.codec import decode
 from flowbook.errors import PayloadRefused, StateError, Undecodable, UsageError, WaitTimedOut
 from flowbook.graph.durations import spoken
 from flowbook.graph.flow import Graph
+from flowbook.graph.names import NAME
 from flowbook.graph.pause import Pause, fitting
 from flowbook.graph.results import received
 from flowbook.plan.commands import BeginWait, EndHandOut, EndWait, StartStep, TakeAnswer, TakeSignal
@@ -37,24 +38,33 @@ class Pauses:
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
-        self._known = bench.graph.signals.keys()
+        # Which signals a body will ask for is known only once it does.
+        self._known = None if bench.graph.has_bodies else bench.graph.signals.keys()
         self._payloads: dict[int, bytes] = {}
         self.letters: Sequence[Letter] = ()
         """Signals and answers that have come and that nobody has taken, in the order of their delivery."""
 
     def add(self, mail: Mail) -> None:
         """Keep a delivery, unless no pause of the flow will ever ask for it, and it is no answer."""
-        wanted = mail.kind == ANSWER or (mail.kind == "signal" and mail.name in self._known)
+        wanted = mail.kind == ANSWER or (mail.kind == "signal" and self._may_hear(mail.name))
         if wanted and mail.id not in self._payloads:
             self._payloads[mail.id] = mail.payload
             self.letters = (*self.letters, Letter(mail.id, mail.name, mail.at))
+
+    def opened(self, letter: Letter, read: int) -> tuple[Any, int]:
+        """(payload, floor) of a letter: up to where everything is settled once it is taken. Raises `Undecodable`."""
+        floor = min((x.id - 1 for x in self.letters if x.id != letter.id), default=read)
+        return decode(self._payloads[letter.id]), floor
+
+    def _may_hear(self, name: str) -> bool:
+        return name in self._known if self._known is not None else NAME.match(name) is not None
 
     def forget(self, run: Run) -> None:
         """Drop what has been taken, and answers to steps that are over."""
         if self.letters:
             standing = {t.path for t in run.tokens.values() if t.phase is Phase.READY}
             left = untaken(self.letters, run.heard)
-            self.letters = tuple(x for x in left if x.name in self._known or x.name.partition(" ")[0] in standing)
+            self.letters = tuple(x for x in left if self._may_hear(x.name) or x.name.partition(" ")[0] in standing)
             self._payloads = {x.id: self._payloads[x.id] for x in self.letters}
 
     async def mind(self, command: ToMind, run: Run, read: int, now: datetime) -> WaitBegan | SignalRefused | Outcome:
@@ -84,6 +94,8 @@ def check_name(name: str, flow: str, spec: Mapping[str, Any]) -> None:
     nodes = spec.get("nodes")
     if nodes is None:
         return
+    if any(n.get("calls") for n in nodes):
+        return  # what a body waits for is known only when it does
     known = list(dict.fromkeys(signal for n in nodes for signal, _ in n.get("wait", {}).get("signals", ())))
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)

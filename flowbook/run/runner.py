@@ -20,7 +20,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
 from flowbook.errors import Fenced, PayloadTooLarge, StateError, StoreUnavailable, ValueRefused
-from flowbook.graph.binding import StateView
 from flowbook.graph.flow import Graph
 from flowbook.plan import snapshots
 from flowbook.plan.apply import apply
@@ -49,9 +48,9 @@ from flowbook.plan.records import Run, Status, View
 from flowbook.plan.sealed import Absent
 from flowbook.plan.transitions import after
 from flowbook.ports import CHILD, Ack, RunRow, Settlement, Transaction
-from flowbook.run.attempts import Bench, Outcome, attempt
+from flowbook.run.attempts import Bench, Outcome
+from flowbook.run.bodies import Bodies
 from flowbook.run.children import Children
-from flowbook.run.context import Context
 from flowbook.run.ending import Ending, cancel_children, end_broken
 from flowbook.run.failures import raised
 from flowbook.run.judging import Judge
@@ -64,7 +63,6 @@ from flowbook.run.pauses import Pauses, ToMind
 from flowbook.run.recompute import recomputed
 from flowbook.run.together import batch, shared, undo
 from flowbook.run.tools import Tools
-from flowbook.run.values import Copies
 
 LINGER = 5.0
 """Seconds that a back-off or a pause is waited for in memory; a longer one parks the run."""
@@ -102,9 +100,10 @@ class Runner:
         """The path that has its turn."""
         self._errors: dict[str, BaseException] = {}
         self._kept: dict[tuple[str, str | None], Any] = {}
-        self._bench = Bench.of(tools, graph, self._kept, self._context, self._recompute)
+        self._bodies = Bodies(self)
+        self._bench = Bench.of(tools, graph, self._kept, self._bodies.context, self._recompute)
         self._pauses = Pauses(self._bench)
-        self._judge = Judge(graph, tools)
+        self._judge = Judge(graph, tools, self._bodies.called, self._bodies.told)
         self._children = Children(tools, row, self._bench)
         self._maps = Maps(self._bench, tools.store, row.id)
         self._run: Run
@@ -156,7 +155,8 @@ class Runner:
             self.tools.ward.release(self)
             self.tools.ticker.discard(self)
             # They hold methods of this runner: a circle, which would be left to the garbage collector.
-            del self._bench, self._pauses, self._children, self._maps
+            self._bodies.close()
+            del self._bench, self._pauses, self._children, self._maps, self._judge, self._bodies
 
     async def _begin(self) -> None:
         store, graph = self.tools.store, self.graph
@@ -169,7 +169,8 @@ class Runner:
     async def _record_lost(self, loaded: Loaded) -> None:
         events: list[Event] = []
         for path, number in loaded.lost:
-            events.append(self._judge.lost(self._run, path, number))
+            if not self._bodies.recalls(self._run, path, number):
+                events.append(self._judge.lost(self._run, path, number))
         await self._append(events)
 
     # -- acting on what decide wants ---------------------------------------------------------------------------------
@@ -181,15 +182,15 @@ class Runner:
         now = self.tools.clock.now() if timed else _NO_TIME
         if self._run.children and (self.graph.races or self._run.halted):
             await self._children.stop_losers(self._run)
-        commands = decide(self.graph, self._run, now, self._pauses.letters)
+        commands = decide(self.graph, self._run, now, self._pauses.letters, self._bodies.desk.asked())
         until: datetime | None = None
         listening = moved = starting = False
         self._barred = False
         for command in commands:
             match command:
                 case StartStep():
-                    starting = True
                     await self._start(command)
+                    starting = starting or command.path not in self._tasks
                 case WaitUntil(at):
                     until = at
                 case WaitForSignal():
@@ -206,13 +207,15 @@ class Runner:
                     return await self._end(command)
                 case _:
                     assert_never(command)
-        if self._draining and not self._tasks:
+        if self._draining and self._bodies.rest() == 0:
+            await self._bodies.put_aside()
             return await self._release(Status.PENDING, 0.0, Ending.HANDED_BACK)
         if moved:
             return None
         # What ought to run and could not be begun just now is no reason to park.
         if not starting and (listening if until is None else self._is_far(until)) and self._is_idle():
             if self.tools.always_suspend or not (linger := self._children.linger):
+                await self._bodies.put_aside()
                 return await self._park(until)
             until = self.tools.clock.now() + timedelta(seconds=linger)
         await self._wait(until)
@@ -227,6 +230,8 @@ class Runner:
         elif isinstance(command, BeginMap | CollectItem | EndMap):
             done = await self._maps.mind(command, self._run)
             self._errors.pop(command.path, None)  # an item's failure is in the journal, and there may be many
+        elif self._bodies.has_asked(command.path):
+            done = self._bodies.mind(command, self._pauses, self._read)
         else:
             done = await self._pauses.mind(command, self._run, self._read, self.tools.clock.now())
         if isinstance(done, Outcome):
@@ -238,8 +243,11 @@ class Runner:
     async def _start(self, command: StartStep) -> None:
         if command.path in self._tasks or self._draining or not self.tools.store.steady:
             return
-        if command.path in self._suspects:
-            if self._judge.lost(self._run, command.path, 0).final:  # another death would be the end of the run
+        if await self._bodies.missed(command):
+            return
+        if self._bodies.is_suspect(command.path) or command.path in self._suspects:
+            beside = self._confined and command.path.startswith(f"{self._confined}/")  # its own call: no other's
+            if not beside and self._judge.lost(self._run, command.path, 0).final:  # another death would be the end
                 if not self.tools.ward.admit(self, self._latch):
                     self._barred = True
                     return
@@ -258,24 +266,25 @@ class Runner:
     def tick(self) -> None:
         """Note the beginning of what has been under way for a while; what was quick is told by its outcome alone."""
         for command in self._unnoted.values():
-            entry = to_entry(StepStarted(command.path, command.attempt))
-            self.tools.store.note(self.row.id, self.row.epoch, entry)
+            if not self._bodies.have_called(command.path):
+                entry = to_entry(StepStarted(command.path, command.attempt))
+                self.tools.store.note(self.row.id, self.row.epoch, entry)
         self._unnoted.clear()
 
     async def _try(self, command: StartStep, view: View) -> None:
         try:
-            item = command.path.endswith("]")
-            outcome = await (self._maps.attempt(command, view) if item else attempt(self._bench, command, view))
+            outcome = await self._bodies.tried(command, view)
         except asyncio.CancelledError as error:
             # Not every cancel is ours: a step that awaits something cancelled raises it too, and has failed.
-            outcome = Outcome(command, cancelled=True) if self._stopping else Outcome(command, error=error)
+            ours = self._stopping or self._bodies.has_stopped(command.path)
+            outcome = Outcome(command, cancelled=True) if ours else Outcome(command, error=error)
         if command.path in self._tasks:  # not given up meanwhile
             self._outcomes.append(outcome)
             self._latch.open()
 
     def _is_idle(self) -> bool:
         """True if nothing is under way: there is nothing to wait for but a time or a signal."""
-        return not (self._tasks or self._outcomes or self._unread or self._barred)
+        return not (self._outcomes or self._unread or self._barred) and self._bodies.rest() == 0
 
     def _is_past(self, until: datetime | None) -> bool:
         return until is not None and until <= self.tools.clock.now()
@@ -291,6 +300,8 @@ class Runner:
         timeout: float | None = None
         if until is not None:
             timeout = max(0.0, (until - self.tools.clock.now()).total_seconds())
+        if self._tasks and (rest := self._bodies.rest()):
+            timeout = rest if timeout is None else min(timeout, rest)
         if not self.tools.store.steady:
             timeout = min(timeout or 0.2, 0.2)  # steadiness comes back without an event
         await self._latch.wait(timeout)
@@ -365,6 +376,7 @@ class Runner:
         ack = await self.tools.store.append(self.row.id, self.row.epoch, entries, within)
         self._run = candidate if candidate.seq == ack.seq else replace(candidate, seq=ack.seq)
         self._pauses.forget(candidate)
+        await self._bodies.answer(entries)
         if ack.mail > self._seen_mail:
             self._unread = True
         self._tell(entries, ack)
@@ -407,6 +419,9 @@ class Runner:
     async def _end(self, command: CompleteRun | FailRun | CancelRun) -> Ending | None:
         match command:
             case FailRun(until=until) if self._tasks and not self._is_past(until):
+                await self._bodies.put_aside(waiting=True)
+                if not self._tasks:
+                    return None
                 # What is under way may finish and is kept: a retry of the run does not pay for it again.
                 await self._wait(until)
                 return None
@@ -454,8 +469,9 @@ class Runner:
 
     async def _release(self, status: Status, due_in: float | None, ending: Ending) -> Ending | None:
         settlement = Settlement(
-            self.row.id, self.row.epoch, status, self._seen_mail, due_in=due_in, current=self._run.current
-        )
+            self.row.id, self.row.epoch, status, self._seen_mail, outcomes=self._bodies.laid_down(), due_in=due_in,
+            current=self._run.current,
+        )  # fmt: skip
         if await self.tools.store.settle(settlement):
             return ending
         self._unread = True
@@ -473,6 +489,7 @@ class Runner:
         True if something had finished all the same, and waits to be recorded.
         """
         self._stopping = True
+        self._bodies.stop()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -486,10 +503,6 @@ class Runner:
         return bool(self._outcomes)
 
     # -- small things --------------------------------------------------------------------------------------------------
-
-    def _context(self, command: StartStep, view: View) -> Context:
-        state = StateView(Copies(view.values, self.tools.key, self._kept, self.tools.store.outcomes_now))
-        return Context(self.row.id, self.graph.name, command.path, command.attempt, state, self.tools.clock.now)
 
     async def _recompute(self, absent: Absent | Mapped) -> Any:
         return await recomputed(self.tools.store, self._bench, self.row, absent)

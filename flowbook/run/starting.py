@@ -22,7 +22,7 @@ def input_bytes(graph: Graph, given: Mapping[str, Any], key: str | None) -> tupl
     with it, or each fold would make them anew (a date, an id).
     """
     plain = dict(given)
-    data = encode(plain if graph.schema is None else graph.schema.initial(plain), at="input")
+    data = encode(graph.accept(plain), at="input")
     return data, digest(data if key is None else _unordered(plain))
 
 

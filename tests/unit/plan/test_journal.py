@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from flowbook.errors import Undecodable, Unencodable
 from flowbook.plan.events import (
     AttemptFailed,
+    CallFinished,
     CancelRequested,
     ChildFinished,
     ChildStarted,
@@ -34,9 +35,9 @@ from flowbook.plan.events import (
     StepStarted,
     WaitBegan,
 )
-from flowbook.plan.journal import OUTCOMES, Entry, Kind, from_entry, read_back, to_entry
+from flowbook.plan.journal import OUTCOMES, Entry, Kind, from_entry, moment, read_back, to_entry
 from flowbook.plan.paths import node_of
-from flowbook.plan.records import Failure
+from flowbook.plan.records import Call, Failure
 from flowbook.plan.sealed import Absent, Sealed
 
 paths = st.sampled_from(["a#1", "fit#12", "fit#2"])
@@ -63,7 +64,33 @@ def finished(draw: st.DrawFn) -> StepFinished:
     return StepFinished(path, attempt, result, {node_of(path): result} if way == "value" else {}, route, seconds)
 
 
+kept = st.integers(0, 4_000_000_000_000).map(moment)
+calls = st.builds(Call, st.text(), st.text(), kept, plain)
+
+
+@st.composite
+def failed_calls(draw: st.DrawFn) -> AttemptFailed:
+    """The last failure of a durable call: its body is told what was raised."""
+    failure = draw(failures)
+    call = Call(draw(st.text()), draw(st.text()), draw(kept), None, failure, draw(plain))
+    return AttemptFailed(draw(paths), draw(attempts), failure, False, True, None, call)
+
+
 events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(CallFinished, paths, attempts, calls, st.integers(0, 9).map(float)),
+    st.builds(CallFinished, paths, attempts, calls, st.just(0.0), st.text(), st.integers(1, 9), st.integers(0, 9)),
+    failed_calls(),
+    st.builds(
+        AttemptFailed,
+        paths,
+        attempts,
+        failures,
+        st.just(False),
+        st.booleans(),
+        st.none(),
+        st.none(),
+        st.lists(paths, min_size=1).map(tuple),
+    ),
     st.builds(StepStarted, paths, attempts),
     finished(),
     st.builds(AttemptFailed, paths, attempts, failures, st.booleans(), st.booleans(), st.none() | moments),

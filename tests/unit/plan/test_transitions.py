@@ -13,9 +13,9 @@ from flowbook.graph.step import step
 from flowbook.plan import events
 from flowbook.plan.apply import apply, begin
 from flowbook.plan.events import Event
-from flowbook.plan.records import Failure, Status
+from flowbook.plan.records import Call, Failure, Status
 from flowbook.plan.transitions import ROW_TRANSITIONS, TRANSITIONS, after, diagram
-from tests.unit.plan.driving import ID
+from tests.unit.plan.driving import ID, NOW
 
 WHY = Failure("E", "m", "t")
 ONE: dict[type, Event] = {
@@ -28,6 +28,7 @@ ONE: dict[type, Event] = {
     events.WaitFinished: events.WaitFinished("a#1", {}, "go", None, "go", 1, 1),
     events.StepDropped: events.StepDropped("a#1"),
     events.ChildStarted: events.ChildStarted("a#1", ID, "sub"),
+    events.CallFinished: events.CallFinished("a#1/b#1", 1, Call("b()", "0" * 16, NOW, 1)),
     events.ChildFinished: events.ChildFinished("a#1", ID, {"n": 1}, "a", None),
     events.MapBegan: events.MapBegan("m#1", 3),
     events.ItemFinished: events.ItemFinished("m#1[0]", 1, {}),
@@ -53,6 +54,7 @@ LEGAL = {
     (R, events.WaitFinished): R,
     (R, events.StepDropped): R,
     (R, events.ChildStarted): R,
+    (R, events.CallFinished): R,
     (R, events.ChildFinished): R,
     (R, events.MapBegan): R,
     (R, events.ItemFinished): R,

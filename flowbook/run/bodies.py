@@ -1,0 +1,234 @@
+"""Bodies: the steps under way that make durable calls, as the runner sees them.
+
+Owns: `Bodies`, the runner's side of the desk (`calls.py`): the context of a step, trying a called step, putting bodies
+aside when there is nothing to do but wait, and what of a call or a body is recorded. Refuses: the loop (`runner.py`).
+
+A body is put aside by cancelling it. Its ``finally`` blocks run then, as at any stop, and a durable call that is made
+in one raises ``CancelledError`` and counts as not made: it is made when the body comes to it in earnest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from flowbook.graph.binding import StateView
+from flowbook.graph.body import Body
+from flowbook.graph.mapping import Map
+from flowbook.plan.calls import outer_of
+from flowbook.plan.commands import BeginWait, EndHandOut, EndWait, StartStep, TakeAnswer, TakeSignal
+from flowbook.plan.events import AttemptFailed, SignalRefused, StepStarted, WaitBegan
+from flowbook.plan.journal import Entry, Kind, to_entry
+from flowbook.plan.records import Run, View
+from flowbook.run import scopes
+from flowbook.run.attempts import Outcome, attempt
+from flowbook.run.called import at_once, failed_for_good, minded, tried
+from flowbook.run.calls import Desk, Wanted
+from flowbook.run.context import Context
+from flowbook.run.pauses import Pauses
+from flowbook.run.raised import blamed
+from flowbook.run.values import Copies
+
+if TYPE_CHECKING:
+    from flowbook.run.runner import Runner
+
+Minded = BeginWait | TakeSignal | EndWait | TakeAnswer | EndHandOut
+
+STOP_GRACE = 10.0
+"""Seconds that bodies get to end when they are put aside; one that does not is left to itself, and unheard."""
+QUIET_WHEN_SUSPENDING = 0.2
+"""As `calls.QUIET`, where every pause is taken at once."""
+
+
+class Bodies:
+    """The bodies of one run."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.desk = Desk(self._record, runner._latch.open, runner.tools.key, runner.row.created_at)
+        self.desk.stop, self.desk.add = self._stop, self._add
+        if runner.tools.always_suspend:
+            self.desk.quiet = QUIET_WHEN_SUSPENDING
+        self._aside: set[str] = set()
+        """Bodies that are being put aside."""
+        self._unproven: set[str] = set()
+        """Bodies that were under way when a process died: until one comes on, what it calls is suspect as well."""
+
+    def _record(self) -> Run:
+        return self._runner._run
+
+    def context(self, command: StartStep, view: View) -> Context:
+        """What the step of an attempt may ask about its run; a coroutine function may make durable calls with it."""
+        runner, path, desk = self._runner, command.path, self.desk
+        state = StateView(Copies(view.values, runner.tools.key, runner._kept, runner.tools.store.outcomes_now))
+        wanted = desk.known.get(path)
+        step: Any = wanted.step if wanted is not None else runner.graph.nodes[command.node].step
+        step = step.step if isinstance(step, Map) else step
+        caller = desk.caller(path, command.token)  # of this attempt: once it is put aside it makes no calls any more
+        if step.is_async:
+            scopes.enter(caller.root)
+        return Context(
+            runner.row.id, runner.graph.name, path, command.attempt, state, runner.tools.clock.now,
+            caller=caller, durable_time=type(step) is Body,
+        )  # fmt: skip
+
+    # -- trying --------------------------------------------------------------------------------------------------------
+
+    async def tried(self, command: StartStep, view: View) -> Outcome:
+        """Try a step once, a node's or a call's; what its calls have to say of it comes first."""
+        desk, aside = self.desk, self._aside
+        bench, wanted = self._runner._bench, desk.known.get(command.path)
+        try:
+            if wanted is not None:
+                outcome = await tried(bench, wanted, command, view, self._runner.tools.clock.now)
+            elif command.path.endswith("]"):
+                outcome = await self._runner._maps.attempt(command, view)
+            else:
+                outcome = await attempt(bench, command, view)
+        except asyncio.CancelledError:
+            if command.path not in aside:
+                desk.leave(command.path, returned=False)
+            raise
+        if command.path in aside:
+            return Outcome(command, cancelled=True)
+        if desk.callers and (error := desk.leave(command.path, returned=outcome.entry is not None)):
+            return Outcome(command, error=error)
+        return outcome
+
+    def has_stopped(self, path: str) -> bool:
+        """True if an attempt was cancelled by us: its body was put aside, or does not want the call any more."""
+        return path in self._aside or path in self.desk.withdrawn
+
+    async def missed(self, command: StartStep) -> bool:
+        """Make a call known that is about to be tried; True: an attempt at it died with its process, and counts."""
+        request = self.desk.open.get(command.path)
+        if request is None:
+            return False
+        self.desk.known[command.path] = request.wanted
+        number = self.desk.lost.pop(command.path, 0)
+        if not number:
+            return False
+        await self._runner._append([self._runner._judge.lost(self._record(), command.path, number)])
+        self._runner._latch.open()
+        return True
+
+    def recalls(self, run: Run, path: str, number: int) -> bool:
+        """Remember a call that died with its process until its body asks for it again; False: it is no call."""
+        if outer_of(run, path) is None:
+            return False
+        self.desk.lost[path] = number
+        return True
+
+    def have_called(self, path: str) -> bool:
+        """True if the body at a path makes durable calls: they tell that it has begun."""
+        return self.desk.has_called(path)
+
+    def has_asked(self, path: str) -> bool:
+        """True if a body waits for the call at a path."""
+        return path in self.desk.open
+
+    def mind(self, command: Minded, pauses: Pauses, read: int) -> WaitBegan | SignalRefused | Outcome:
+        """What a command comes to that is about a call, as `Pauses.mind` does it for nodes."""
+        assert not isinstance(command, TakeAnswer | EndHandOut), "what a call's step returns is its result"
+        return minded(self.desk.open[command.path].wanted, command, pauses, read, self._now())
+
+    def is_suspect(self, path: str) -> bool:
+        """True if a call may have been under way when a process died."""
+        if path not in self.desk.known:
+            if path in self._runner._suspects:
+                self._unproven.add(path)
+            return False
+        return any(path.startswith(f"{body}/") for body in self._unproven)
+
+    def called(self, path: str) -> Wanted | None:
+        """The durable call at a path; None: it is a node's."""
+        request = self.desk.open.get(path)
+        return self.desk.known.get(path) or (request.wanted if request is not None else None)
+
+    def told(self, event: AttemptFailed, error: BaseException | None) -> AttemptFailed:
+        """A failure with what has to do with calls: the last one of a call, or one of a body that calls had ended."""
+        wanted = self.called(event.path)
+        if wanted is not None and event.final:
+            event = failed_for_good(event, wanted, error, self._runner.tools.clock.now())
+        if error is not None and (because := tuple(p for p in blamed(error) if p in self._record().calls)):
+            event = replace(event, because=because)
+        return event
+
+    async def answer(self, entries: Sequence[Entry]) -> None:
+        """Outcomes have become durable: tell the bodies that wait for them."""
+        if self._unproven:
+            told = [e.path for e in entries if e.kind in (Kind.FINISHED, Kind.WAITING)]
+            self._unproven -= {b for b in self._unproven if any(path.startswith(f"{b}/") for path in told)}
+        if not self.desk.open and not self.desk.flying:
+            return
+        if self._runner.tools.always_suspend:
+            await self._put_aside(self.desk.bodies_of(entries, self._runner._tasks))
+        self.desk.answer(entries)
+
+    # -- putting aside -------------------------------------------------------------------------------------------------
+
+    def rest(self) -> float | None:
+        """Seconds until all that is under way may be put aside; 0: now, or nothing is; None: it does something."""
+        return self.desk.rest(self._runner._tasks) if self._runner._tasks else 0.0
+
+    async def put_aside(self, *, waiting: bool = False) -> None:
+        """Put aside what is under way; with ``waiting``: only bodies that wait for calls nobody is trying."""
+        tasks = self._runner._tasks
+        if not tasks:
+            return
+        paths = list(tasks)
+        if waiting:
+            tried = [p for p in tasks if p in self.desk.known]
+            callers = self.desk.callers
+            paths = [
+                p for p, task in tasks.items()
+                if p in callers and callers[p].is_waiting(task) and not any(t.startswith(f"{p}/") for t in tried)
+            ]  # fmt: skip
+        await self._put_aside(paths)
+
+    async def _put_aside(self, paths: list[str]) -> None:
+        runner = self._runner
+        tasks = [runner._tasks[p] for p in paths]
+        if not tasks:
+            return
+        self._aside.update(paths)
+        self.desk.put_aside(paths)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=STOP_GRACE)
+        self._aside.clear()
+        for path in paths:
+            runner._tasks.pop(path, None)
+            runner._attempts.pop(path, None)
+        runner._outcomes[:] = [o for o in runner._outcomes if o.command.path not in paths]
+
+    def laid_down(self) -> tuple[Entry, ...]:
+        """Rows for a run that is let go of in order: what has begun is no loss if a process dies later."""
+        run = self._record()
+        return tuple(to_entry(StepStarted(path, 0)) for path in run.started if path not in self._runner._attempts)
+
+    def stop(self) -> None:
+        """Everything is about to be cancelled for good."""
+        for caller in self.desk.callers.values():
+            caller.close(keep=True)
+
+    def close(self) -> None:
+        """The run is let go of."""
+        del self.desk, self._runner
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _stop(self, path: str) -> None:
+        task = self._runner._tasks.get(path)
+        if task is not None:
+            task.cancel()
+
+    def _add(self, wanted: Wanted, value: Any) -> None:
+        self._runner._outcomes.append(at_once(wanted, value, self._now()))
+        self._runner._latch.open()
+
+    def _now(self) -> datetime:
+        return self._runner.tools.clock.now()
