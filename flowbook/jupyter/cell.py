@@ -19,6 +19,7 @@ from flowbook.errors import DeclarationError, FlowbookError, TopologyError
 from flowbook.graph.expression import Composable, Fragment, Terminal
 from flowbook.graph.flow import Graph, Place
 from flowbook.graph.flow import graph as make_graph
+from flowbook.graph.imperative import imperative
 from flowbook.graph.mapping import Map
 from flowbook.graph.names import NAME
 from flowbook.graph.pause import Pause
@@ -124,13 +125,16 @@ class Hook:
         self.pieces.append(value)
         return None
 
-    def end(self) -> None:
-        """The end of a flow cell: the graph is made, bound and shown."""
+    def end(self, *bodies: str) -> None:
+        """The end of a flow cell: the graph is made, bound and shown.
+
+        ``bodies``: the cell's functions that may be imperative flows; it is one if there is no topology.
+        """
         begun, pieces = self.begun, self.pieces
         assert begun is not None, "a framed cell begins with begin()"
         self.clear()
         try:
-            made = self._graph(begun, pieces)
+            made = self._graph(begun, pieces, bodies)
             registered = self.session.declare(made)
         except FlowbookError as error:
             raise brief(error) from None
@@ -145,7 +149,11 @@ class Hook:
         """Forget a cell that did not come to its end."""
         self.begun, self.pieces = None, []
 
-    def _graph(self, begun: Begun, pieces: list[Any]) -> Graph:
+    def _graph(self, begun: Begun, pieces: list[Any], bodies: tuple[str, ...]) -> Graph:
+        if not pieces and len(bodies) == 1:
+            freeze = {n: self.session.namespace[n] for n in begun.freeze if n in self.session.namespace}
+            body = self.session.namespace[bodies[0]]
+            return imperative(body, begun.name, version=begun.version, freeze=freeze, pickled=begun.pickled)
         if not pieces:
             raise TopologyError(
                 begun.name, ("there is no topology in the cell: end it with, say, START >> first >> second >> END",)

@@ -72,7 +72,21 @@ def rewrite(module: ast.Module) -> ast.Module:
                     statement.value = _nodes(_resolve(statement.value, words))
             case _:
                 pass
+    match module.body[-1]:
+        case ast.Expr(ast.Call() as end):
+            end.args = [ast.Constant(name) for name in _bodies(module.body[1:-1])]
+        case _:
+            pass
     return ast.fix_missing_locations(module)
+
+
+def _bodies(statements: Sequence[ast.stmt]) -> list[str]:
+    """The names of the cell's ``async def NAME(ctx, ...)``: one of them alone is an imperative flow."""
+    return [
+        s.name
+        for s in statements
+        if isinstance(s, ast.AsyncFunctionDef) and not s.decorator_list and s.args.args and s.args.args[0].arg == "ctx"
+    ]
 
 
 def is_flow_cell(module: ast.AST) -> bool:

@@ -189,3 +189,10 @@ def test_a_map_needs_no_import_and_an_unknown_step_in_it_is_a_mistake_among_othe
     assert isinstance(edge.source, Map)
     assert "'nothing' is not defined" in edge.target.shown
     assert "map_" not in it.namespace
+
+
+def test_the_end_of_a_flow_cell_is_told_of_the_functions_that_may_be_imperative_flows() -> None:
+    """Coroutine functions that take ``ctx`` first and are no steps."""
+    body = "async def order(ctx, n): ...\nasync def other(n): ...\n@step\nasync def one(ctx): ...\n"
+    cell = ast.unparse(rewrite(ast.parse(f"{HOOK}.begin('order')\n{body}{HOOK}.end()\n")))
+    assert cell.splitlines()[-1] == f"{HOOK}.end('order')"
