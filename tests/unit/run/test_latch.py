@@ -78,9 +78,12 @@ def test_a_tick_calls_each_who_asked_once(monkeypatch: pytest.MonkeyPatch) -> No
         one, two = Asking("one"), Asking("two", again=True)
         for who in (one, two, one, one):
             ticker.add(who)
-        await asyncio.sleep(0.015)
+        while not called:
+            await asyncio.sleep(0.001)
         assert sorted(called) == ["one", "two"]
-        await asyncio.sleep(0.02)
+        while len(called) < 3:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.03)
         assert sorted(called) == ["one", "two", "two"]
 
     asyncio.run(whole())
