@@ -12,6 +12,7 @@ from typing import Any
 from flowbook.codec import decode, digest, encode
 from flowbook.errors import KeyConflict
 from flowbook.graph.flow import Graph
+from flowbook.graph.imperative import Imperative
 from flowbook.ports import NewRun, RunRow
 
 
@@ -19,11 +20,17 @@ def input_bytes(graph: Graph, given: Mapping[str, Any], key: str | None) -> tupl
     """(input, digest) of a start. Raises `StateError` for an input that does not fit, `Unencodable`.
 
     An input that does not fit is refused before anything is written. A schema's defaults are made once and stored
-    with it, or each fold would make them anew (a date, an id).
+    with it, or each fold would make them anew (a date, an id). The digest is of what was given, because such defaults
+    differ each time; to an imperative flow a model and the dict that it is made of are the same.
     """
     plain = dict(given)
-    data = encode(graph.accept(plain), at="input")
-    return data, digest(data if key is None else _unordered(plain))
+    accepted = graph.accept(plain)
+    data = encode(accepted, at="input")
+    if key is None:
+        return data, digest(data)
+    if isinstance(graph, Imperative):
+        plain = {name: accepted[name] for name in plain}
+    return data, digest(_unordered(plain))
 
 
 def same_input(row: RunRow, new: NewRun) -> None:
@@ -49,6 +56,9 @@ def _sorted(value: Any) -> Any:
         return {k: _sorted(value[k]) for k in (sorted(value) if plain else value)}
     if type(value) in (list, tuple):
         return type(value)(map(_sorted, value))
+    chosen = getattr(type(value), "model_fields", None) and getattr(value, "model_fields_set", None)
+    if chosen is not None and not isinstance(value, type):
+        return [type(value).__qualname__, {name: _sorted(getattr(value, name)) for name in sorted(chosen)}]
     return value
 
 

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field
 
 from flowbook.errors import CodeMissing, KeyConflict
 from flowbook.graph.flow import Graph, graph
+from flowbook.graph.imperative import flow as imperative
 from flowbook.graph.step import step
 from flowbook.plan.records import Status
 from tests.unit.run.apps import Apps, scenario
+
+_made = itertools.count(1)
+
+
+class Order(BaseModel):
+    """What is ordered; each one gets a number of its own."""
+
+    id: int
+    parts: dict[str, int] = {}
+    serial: int = Field(default_factory=lambda: next(_made))
 
 
 class Body:
@@ -203,3 +216,21 @@ async def test_changed_code_under_the_key_of_an_orphan_is_never_silent(apps: App
     gate.set()
     await two.start(old, key="k")
     assert await two.result(first.id) == {"work": 1}
+
+
+@scenario
+async def test_a_model_and_the_dict_it_is_made_of_are_one_input(apps: Apps) -> None:
+    """To an imperative flow, whose annotation makes the model; defaults made anew each time make no other input."""
+    app = await apps.open()
+
+    @imperative
+    async def shop(ctx: Any, order: Order, times: int = 1) -> int:
+        return order.id * times
+
+    first = await app.start(shop, key="k", order=Order(id=3, parts={"a": 1, "b": 2}))
+    assert await first.result() == 3
+    for same in ({"id": 3, "parts": {"b": 2, "a": 1}}, Order(parts={"b": 2, "a": 1}, id=3)):
+        assert (await app.start(shop, key="k", order=same)).id == first.id
+    for other in (Order(id=4, parts={"a": 1, "b": 2}), {"id": 3}):
+        with pytest.raises(KeyConflict):
+            await app.start(shop, key="k", order=other)
