@@ -72,7 +72,7 @@ async def test_fifty_kills_cost_less_than_a_second_each(fresh_database: str, tmp
     [
         "claim:sent:1",  # the database gives the run away, and nobody hears of it
         pytest.param("claim:replied:1", marks=pytest.mark.crash),  # owned, not read
-        "history:replied:1",  # read, nothing begun
+        "page:replied:1",  # read, nothing begun
         pytest.param("append one:before:1", marks=pytest.mark.crash),  # the first step has ended, nobody knows
         "append one:replied:1",  # between the first step and the second
         pytest.param("append one:replied:2", marks=pytest.mark.crash),
