@@ -41,9 +41,9 @@ from flowbook.observe.watch import Callback, Reading, Watch
 from flowbook.plan.journal import Entry
 from flowbook.plan.records import Run as Record
 from flowbook.plan.records import Status
-from flowbook.ports import Ack, Definition, NewRun, RunQuery, RunRow, Settlement, Store
+from flowbook.ports import Ack, Definition, NewRun, RunQuery, RunRow, Store
 from flowbook.run.answers import deliver
-from flowbook.run.ending import end_uncarried
+from flowbook.run.ending import end_uncarried, hand_back
 from flowbook.run.engine import Ended, Engine
 from flowbook.run.handout import Token
 from flowbook.run.loading import input_of, load
@@ -52,6 +52,7 @@ from flowbook.run.pauses import check_name, check_payload
 from flowbook.run.results import result_of, state_of
 from flowbook.run.starting import input_bytes, same_input
 from flowbook.run.tools import Tools
+from flowbook.run.undoing import check_retry, has_compensations
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +225,7 @@ class App:
             return False
         taken = await self.store.claim(frozenset({row.fingerprint}), namespace=row.namespace, only=row.id)
         for own in taken:  # it could be had, so nobody has it: back it goes
-            await self.store.settle(Settlement(own.id, own.epoch, Status.PENDING, own.mail, current=row.current))
+            await hand_back(self.store, own)
         return bool(taken)
 
     async def _code_changed(self, row: RunRow, new: NewRun) -> str:
@@ -276,11 +277,15 @@ class App:
         return Run(self, run_id)
 
     async def retry(self, run_id: UUID, *, by: str = "user", recursion_limit: int | None = None) -> Run:
-        """Carry a failed run on from the step that failed it. Raises `UsageError` if it has not failed.
+        """Carry a failed run on from the step that failed it; one whose compensations failed, with those.
 
-        ``recursion_limit``: how often a node may be reached from now on; None: as often as before.
+        ``recursion_limit``: how often a node may be reached from now on; None: as often as before. Raises `UsageError`
+        if it has not failed, `RunUndone` if all that it had done was undone.
         """
-        self._ours(await self.store.run(run_id))
+        before = self._ours(await self.store.run(run_id))
+        if before.status is Status.FAILED and has_compensations(await self._spec(before)):
+            view = await self.view(run_id)
+            check_retry(run_id, view.failed_path, view.undone, view.not_undone)
         row = await self.store.send(run_id, "retry", by, retry_payload(recursion_limit))
         if row.status.over:
             raise UsageError(f"run {run_id} is {row.status}, and only a failed run is retried")
@@ -291,12 +296,14 @@ class App:
     async def cancel(self, run_id: UUID, *, by: str = "user") -> RunRow:
         """Ask a run to stop; one that nobody carries, or whose process is dead, is ended here and now.
 
+        One that has something to undo first is ended where its code is: here, if it is known, else once it is resumed.
         The answer's status tells: a run that was over already stays as it was.
         """
         self._ours(await self.store.run(run_id))
         row = await self.store.send(run_id, "cancel", by, b"")
         if not row.status.over and not self.engine.carries(run_id):
-            await end_uncarried(self.store, row, by)
+            if not await end_uncarried(self.store, row, by) and self.engine.knows(row.fingerprint):
+                await self.engine.resume(run_id)  # what it has done is undone first
             row = await self.store.run(run_id)
         return row
 
@@ -369,7 +376,7 @@ class App:
             case Status.COMPLETED:
                 return result_of(*await self._record(run_id, ended), self.options.key, self.store.outcomes_now)
             case Status.CANCELLED:
-                raise RunCancelled(f"run {run_id} was cancelled")
+                raise await self._cancelled(run_id)
             case _:
                 raise await self._failure(run_id, ended)
 
@@ -384,6 +391,12 @@ class App:
         graph = self._code(row)
         return graph, (await load(self.store, graph, row)).run
 
+    async def _cancelled(self, run_id: UUID) -> RunCancelled:
+        told = RunCancelled(f"run {run_id} was cancelled")
+        for path, failure in (await self.view(run_id)).not_undone.items():
+            told.add_note(f"{path} was not undone, its compensation failed: {failure.type}: {failure.message}")
+        return told
+
     async def _failure(self, run_id: UUID, ended: Ended | None) -> BaseException:
         cause = ended.exception if ended else None
         if isinstance(cause, Exception):
@@ -396,6 +409,8 @@ class App:
         text = view.failure.traceback.rstrip() or f"{view.failure.type}: {view.failure.message}"
         kind = RecursionLimitReached if view.failure.code == RecursionLimitReached.code else StepFailed
         told = kind(f"run {run_id} failed at {view.failed_path or 'its start'}: {view.failure.message}\n{text}")
+        for note in view.failure.notes:
+            told.add_note(note)
         told.__cause__ = cause
         return told
 

@@ -29,6 +29,7 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── PayloadRefused          FB312
     │   ├── RunTimedOut             FB313
     │   ├── ChildFailed             FB314
+    │   ├── RunUndone               FB315
     │   ├── RecursionLimitReached   FB318
     │   ├── PointUnknown            FB320
     │   ├── TokenRefused            FB331
@@ -245,6 +246,12 @@ class ChildFailed(RunError):
     """A run that this one had started did not end well; its id and what happened there are in the text."""
 
     code = "FB314"
+
+
+class RunUndone(RunError):
+    """What the run had done was undone by its compensations, so it cannot go on from where it failed."""
+
+    code = "FB315"
 
 
 class RecursionLimitReached(RunError):

@@ -98,6 +98,9 @@ def cancel(
         output.say(f"run {view.id} is cancelled")
     else:
         output.say(f"run {view.id} has been asked to stop; it is {view.status} and stops when its step lets it")
+        if view.needs:
+            way = f"`flowbook resume {view.id} --from-source`"
+            output.hint(f"what it has done is undone first, and that needs {view.needs}: {way}")
 
 
 def signal(

@@ -18,11 +18,13 @@ the cancel be carried out here."""
 
 
 async def cancelled(app: App, row: RunRow, timeout: float) -> None:
-    """Ask ``row`` to stop and wait up to ``timeout`` seconds for its end."""
+    """Ask ``row`` to stop and wait up to ``timeout`` seconds for its end, if anybody can bring it about."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     now = await app.cancel(row.id)
     while not now.status.over and loop.time() < deadline:
+        if now.worker_id is None and await app.needs(now):
+            return  # what it has done is undone where its code is
         await asyncio.sleep(LOOK)
         now = await app.store.run(row.id)
         if not now.status.over and now.worker_id is None:

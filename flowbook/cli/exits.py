@@ -19,6 +19,7 @@ from flowbook.errors import (
     PointUnknown,
     RunNotFound,
     RunOver,
+    RunUndone,
     SchemaMismatch,
     SignatureRefused,
     StoreError,
@@ -61,6 +62,7 @@ MEANING: Mapping[Exit, str] = {
 _ERRORS: tuple[tuple[type[FlowbookError], Exit], ...] = (
     (RunNotFound, Exit.NOT_FOUND),
     (RunOver, Exit.USAGE),
+    (RunUndone, Exit.USAGE),
     (PayloadRefused, Exit.USAGE),
     (TokenRefused, Exit.USAGE),
     (AlreadyAnswered, Exit.USAGE),

@@ -34,6 +34,7 @@ from flowbook.plan.events import (
     StepFinished,
     StepHandedOut,
     StepStarted,
+    UndoingBegan,
     WaitBegan,
     WaitFinished,
 )
@@ -113,8 +114,13 @@ def words(event: Event) -> str:  # noqa: C901  one case per event
             text = f"{total:,} items" + (f", {failed:,} failed" if failed else "")
         case CancelRequested(by) | RunRetried(by) | RunCancelled(by):
             text = f"by {by}"
+        case UndoingBegan(_, None, by):
+            text = f"cancelled by {by}; what was done is undone"
+        case UndoingBegan(path, failure):
+            text = f"{f'failed at {path}' if path else failure.type if failure else ''}; what was done is undone"
         case RunFailed(path, failure):
             text = f"{f'at {path}: ' if path else ''}{failure.type}: {failure.message}"
+            text = "; ".join([text, *failure.notes])
         case StepDropped():
             text = "another branch won the race"
         case CodeChanged(fingerprint, version, _, changes):

@@ -140,8 +140,8 @@ def moment(at: datetime | None) -> str | None:
     return None if at is None else at.astimezone(UTC).isoformat()
 
 
-def _failure(failure: Failure | None) -> dict[str, str] | None:
-    return None if failure is None else {f.name: getattr(failure, f.name) for f in dataclasses.fields(failure)}
+def _failure(failure: Failure | None) -> dict[str, Any] | None:
+    return None if failure is None else {f.name: plain(getattr(failure, f.name)) for f in dataclasses.fields(failure)}
 
 
 def _forked(forked: ForkView | None) -> dict[str, Any] | None:
@@ -166,6 +166,7 @@ def _step(step: StepView) -> dict[str, Any]:
         "items": _items(step.items),
         "kept": step.kept,
         "child": None if step.child is None else str(step.child),
+        "undoes": step.undoes or None,
         "attempts": [_attempt(a) for a in step.attempts],
     }
 

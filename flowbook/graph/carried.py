@@ -70,7 +70,10 @@ def _packed(place: Place) -> Any:
         case Body():
             return "body", {"fn": place.fn, "policy": place.policy, "retry_if": place.retry_if}
         case _:
-            return {"fn": place.fn, "policy": place.policy, "guard": place.guard, "retry_if": place.retry_if}
+            parts = {"fn": place.fn, "policy": place.policy, "guard": place.guard, "retry_if": place.retry_if}
+            if (undo := place.compensation) is not None:
+                parts["compensation"] = {**_packed(undo), "name": undo.name}
+            return parts
 
 
 def _graph(
@@ -94,4 +97,8 @@ def _place(name: str, packed: Any) -> Place:
         case ("body", options):
             return Body(name=name, **options)
         case _:
-            return Step(name=name, **packed)
+            return _step(name=name, **packed)
+
+
+def _step(*, compensation: Any = None, **parts: Any) -> Step:
+    return Step(**parts, compensation=None if compensation is None else _step(**compensation))

@@ -90,6 +90,7 @@ def _nodes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
         if name in before:
             yield from _options(name, before[name].get("policy") or {}, after[name].get("policy") or {})
             yield from _maps(name, before[name].get("map"), after[name].get("map"))
+            yield from _undo(name, before[name].get("undo"), after[name].get("undo"))
             yield from _waits(name, before[name].get("wait"), after[name].get("wait"))
             yield from _ways(name, before[name], after[name])
     yield from _races(old, new)
@@ -120,6 +121,16 @@ def _options(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Itera
         if old.get(option) != new.get(option):
             was, now = (repr(o[option]) if option in o else "its default" for o in (old, new))
             yield f"step `{name}`: {option} is {now} instead of {was}"
+
+
+def _undo(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> Iterator[str]:
+    if old is None or new is None:
+        if old != new:
+            yield f"`{name}` has no compensation any more" if new is None else f"`{name}` has a compensation"
+        return
+    if old["name"] != new["name"]:
+        yield f"the compensation of `{name}` is {new['name']} instead of {old['name']}"
+    yield from _options(f"{name}, compensation", old["policy"], new["policy"])
 
 
 def _ways(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
@@ -223,6 +234,8 @@ def _roles(d: Defined) -> dict[str, str]:
         for what in ("input", "key"):
             if isinstance(callable_ := (node.get("flow") or {}).get(what), str):
                 found.setdefault(callable_, f"{what}= of sub-flow `{node['name']}`")
+        if "undo" in node:
+            found.setdefault(node["undo"]["step"], f"the compensation of `{node['name']}`")
         if "router" in node:
             found.setdefault(node["router"], f"the router behind {node['name']}")
     if d.spec.get("state"):

@@ -102,6 +102,12 @@ class Graph:
         return step
 
     @functools.cached_property
+    def compensations(self) -> Mapping[str, Step]:
+        """Node -> the step that undoes it; empty: nothing of this flow can be undone."""
+        found = {n: node.step.compensation for n, node in self.nodes.items() if isinstance(node.step, Step)}
+        return {name: undo for name, undo in found.items() if undo is not None}
+
+    @functools.cached_property
     def signals(self) -> Mapping[str, tuple[Signal, ...]]:
         """Name of a signal -> what the pauses that listen for it want of it; empty: this flow reads no signals."""
         found: dict[str, tuple[Signal, ...]] = {}
@@ -340,8 +346,10 @@ class _Builder:
             joins = report.joins
         self._check_keys(schema)
         self._check_outputs(schema)
+        steps = [s for s in self.steps.values() if isinstance(s, Step)]
+        steps += [s.compensation for s in steps if s.compensation is not None]
         functions: list[tuple[Callable[..., Any], Mapping[str, Any]]]
-        functions = [(s.fn, s.signature.parameters) for s in self.steps.values() if isinstance(s, Step)]
+        functions = [(s.fn, s.signature.parameters) for s in steps]
         functions += [(m.step.fn, m.filled) for m in self.steps.values() if isinstance(m, Map)]
         resources, found = collected(functions, given)
         self.problems += found
@@ -494,4 +502,6 @@ def _same(one: Place, other: Place) -> bool:
     """Are these the same node? Two pauses that look alike are not: each is waited at for itself."""
     if isinstance(one, Map) and isinstance(other, Map):
         return one.step.fn is other.step.fn and replace(one, step=other.step) == other
-    return isinstance(one, Step) and isinstance(other, Step) and one.fn is other.fn and one.guard is other.guard
+    parts = ("fn", "guard", "compensation")
+    alike = isinstance(one, Step) and isinstance(other, Step)
+    return alike and all(getattr(one, part) is getattr(other, part) for part in parts)

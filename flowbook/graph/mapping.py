@@ -124,6 +124,11 @@ def map_(
         return given[0]  # a name that a flow cell does not define: reported with the topology's other mistakes
     if not isinstance(given[0], Step):
         raise DeclarationError(f"map_({_shown(given[0])}, ...): it takes a step")
+    if step.compensation is not None:
+        raise DeclarationError(
+            f"map_({step.name}, ...): items are not undone one by one, so its step takes no compensate=; put a step "
+            f"behind the map whose compensation undoes all of them"
+        )
     if not isinstance(given[1], str) or not given[1]:
         raise DeclarationError(f"map_({step.name}, over={over!r}): over= is the state key of a list, as a text")
     if isinstance(given[2], bool) or not isinstance(given[2], int) or given[2] < 1:

@@ -363,6 +363,10 @@ class _Workshop:
             step = step.like(retry_if=self._made[stored["retry_if"]])
         if it:
             return Map(stored["name"], step, it["over"], it["into"], it["concurrency"], it["collect"])
+        if "undo" in stored:
+            undo = self._placed(stored["undo"])
+            assert isinstance(undo, Step)
+            step = step.like(compensation=undo)
         return when(self._made[stored["when"]], step) if "when" in stored else step
 
     def _pause(self, name: str, stored: Mapping[str, Any]) -> Pause:

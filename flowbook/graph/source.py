@@ -155,6 +155,11 @@ class _Collector:
                 found["when"] = self.callable(step.guard, f"condition of {name}")
             if step.retry_if is not None:
                 found["retry_if"] = self.callable(step.retry_if, f"retry_on of {name}")
+            if (undo := step.compensation) is not None:
+                key = self.callable(undo.fn, undo.name, as_step=True)
+                found["undo"] = {"step": key, "name": undo.name, "policy": policy_json(undo.policy)}
+                if undo.retry_if is not None:
+                    found["undo"]["retry_if"] = self.callable(undo.retry_if, f"retry_on of {undo.name}")
         if isinstance(node.step, Map):
             found["map"] = {k: storable(v) if isinstance(v, str) else v for k, v in node.step.options.items()}
         if node.router is not None:
@@ -364,6 +369,7 @@ class _Collector:
             else:
                 step = node.step.step if isinstance(node.step, Map) else node.step
                 pieces += [f for f in (step.fn, step.guard, step.retry_if) if f is not None]
+                pieces += [step.compensation.fn] if step.compensation is not None else []
         if self.graph.schema is not None:
             pieces.append(self.graph.schema.source)
         return {str(getattr(p, "__module__", "")) for p in pieces}

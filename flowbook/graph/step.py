@@ -119,6 +119,7 @@ class Step(Composable):
         guard: Callable[[Any], Any] | None = None,
         *,
         retry_if: Predicate | None = None,
+        compensation: Step | None = None,
         said: frozenset[str] = frozenset(),
     ) -> None:
         if not NAME.match(name):
@@ -133,6 +134,8 @@ class Step(Composable):
         """Asked with the state before the step would run; false: it is skipped. None: it always runs (`when`)."""
         self.retry_if = retry_if
         """Asked with the exception of a failed attempt, besides ``policy.retry_on``; None: only that counts."""
+        self.compensation = compensation
+        """Undoes what the step has done, if the run fails or is cancelled after it; None: nothing does."""
         self.said = said
         """Options that were given, which the defaults of a flow do not change."""
         self.signature = inspect.signature(fn)
@@ -172,14 +175,17 @@ class Step(Composable):
 
     def like(self, **changes: Any) -> Step:
         """This step with other parts."""
-        parts = {name: getattr(self, name) for name in ("fn", "name", "policy", "guard", "retry_if", "said")}
-        return Step(**{**parts, **changes})
+        return Step(**{**{name: getattr(self, name) for name in _PARTS}, **changes})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.fn(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<step {self.name}{self.signature}>"
+
+
+_PARTS = ("fn", "name", "policy", "guard", "retry_if", "compensation", "said")
+"""What a step is made of."""
 
 
 def when(condition: Callable[[Any], Any], step: Step) -> Step:
@@ -272,6 +278,7 @@ def step(
     timeout: Duration | None = ...,
     retry_on: RetryOn | None = ...,
     no_retry_on: RetryOn | None = ...,
+    compensate: Callable[..., Any] | None = None,
     store: Store = "codec",
     executor: Literal["default", "process"] = "default",
 ) -> Step: ...
@@ -285,6 +292,7 @@ def step(
     timeout: Duration | None = ...,
     retry_on: RetryOn | None = ...,
     no_retry_on: RetryOn | None = ...,
+    compensate: Callable[..., Any] | None = None,
     store: Store = "codec",
     executor: Literal["default", "process"] = "default",
     transactional: bool = False,
@@ -302,6 +310,7 @@ def step(
     timeout: Duration | None = UNSAID,
     retry_on: RetryOn | None = UNSAID,
     no_retry_on: RetryOn | None = UNSAID,
+    compensate: Callable[..., Any] | None = None,
     store: Store = "codec",
     executor: Literal["default", "process"] = "default",
     transactional: bool = False,
@@ -316,6 +325,11 @@ def step(
     ``ctx.session``, whose transaction is committed together with the step's checkpoint: what it did there is done
     exactly once.
 
+    ``compensate`` undoes what the step has done, if the run fails for good or is cancelled after it has finished: a
+    function or a step, filled by name as a step is, with the state as it was behind this step, and with this step's own
+    result under its name. What is finished is undone in reverse order, one at a time, each tried again by its own
+    policy (a plain function: 5 retries).
+
     ``step(b, when=...)`` gives the step ``b``, or a plain function, these options in its place in a topology or list.
     Raises `DeclarationError` for options that cannot work.
     """
@@ -329,9 +343,10 @@ def step(
     if transactional and store == "recompute":
         raise DeclarationError('store="recompute" runs the step again, and a transactional step is to be done once')
     policy = Policy(**given.policy, store=store, executor=executor, transactional=transactional)
+    undo = None if compensate is None else _compensation(compensate)
 
     if isinstance(fn, Step):
-        return _with_options(fn, name, given, policy, when)
+        return _with_options(fn, name, given, policy, when, undo)
 
     def wrap(function: Callable[..., Any]) -> Step:
         if isinstance(function, Step):
@@ -347,7 +362,8 @@ def step(
         if transactional and not inspect.iscoroutinefunction(function):
             raise DeclarationError(_SYNCHRONOUS.format(function.__name__))
         called = name or str(getattr(function, "__name__", ""))
-        made = Step(function, called, policy, retry_if=given.retry_if, said=frozenset(given.policy))
+        said = frozenset(given.policy)
+        made = Step(function, called, policy, retry_if=given.retry_if, compensation=undo, said=said)
         return made if when is None else _conditional(when, made)
 
     return wrap if fn is None else wrap(fn)
@@ -357,7 +373,12 @@ _SYNCHRONOUS = "step {!r} is transactional, and ctx.session is asynchronous: mak
 
 
 def _with_options(
-    it: Step, name: str | None, given: Defaults, policy: Policy, condition: Callable[[Any], Any] | None
+    it: Step,
+    name: str | None,
+    given: Defaults,
+    policy: Policy,
+    condition: Callable[[Any], Any] | None,
+    undo: Step | None,
 ) -> Step:
     """A step with those of these options that were given."""
     changes = dict(given.policy)
@@ -366,11 +387,13 @@ def _with_options(
         for k in ("store", "executor", "transactional")
         if getattr(policy, k) != getattr(Policy(), k)
     }
-    if not changes and name is None and condition is None and given.retry_if is None:
+    if not changes and name is None and condition is None and given.retry_if is None and undo is None:
         raise DeclarationError(f"{it.name!r} is a step already: @step stands on it twice")
     if policy.transactional and not it.is_async:
         raise DeclarationError(_SYNCHRONOUS.format(it.name))
-    made = it.with_policy(**changes).like(name=name or it.name, retry_if=given.retry_if or it.retry_if)
+    made = it.with_policy(**changes).like(
+        name=name or it.name, retry_if=given.retry_if or it.retry_if, compensation=undo or it.compensation
+    )
     return made if condition is None else _conditional(condition, made)
 
 
@@ -388,3 +411,21 @@ def _backoff(backoff: Backoff | Sequence[float] | None) -> Backoff:
     if not delays:
         raise DeclarationError("backoff=[]: a list of seconds needs at least one")
     return Backoff(delays=delays)
+
+
+UNDO_RETRIES = 5
+"""Of a compensation that is a plain function: with the usual back-off, about half a minute."""
+
+
+def _compensation(given: Callable[..., Any]) -> Step:
+    """What undoes a step, as a step."""
+    if not isinstance(given, Step):
+        name = getattr(given, "__name__", "")
+        return step(name=name if NAME.match(name) else "compensation", retries=UNDO_RETRIES)(given)
+    if given.guard is not None:
+        raise DeclarationError(f"compensate={given.name}: what undoes a step has no condition; look at the state in it")
+    if given.policy.transactional:
+        raise DeclarationError(f"compensate={given.name}: what undoes a step cannot be transactional yet")
+    if given.compensation is not None:
+        raise DeclarationError(f"compensate={given.name}: what undoes a step is not undone, so it has no compensate=")
+    return given

@@ -33,6 +33,7 @@ from flowbook.plan.events import (
     StepFinished,
     StepHandedOut,
     StepStarted,
+    UndoingBegan,
     WaitBegan,
     WaitFinished,
 )
@@ -40,6 +41,7 @@ from flowbook.plan.journal import Entry, from_entry
 from flowbook.plan.mapped import Mapped
 from flowbook.plan.paths import item_of, node_of
 from flowbook.plan.records import Failure, Status
+from flowbook.plan.undoing import undone_by
 from flowbook.ports import RunRow
 
 REFUSED = 10
@@ -55,6 +57,7 @@ class State(StrEnum):
     WAITING = "waiting"
     FINISHED = "finished"
     SKIPPED = "skipped"
+    UNDONE = "undone"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -116,6 +119,8 @@ class StepView:
     """The run that was started there; None: none was."""
     items: ItemsView | None = None
     """Of a map: its items are in no view, there may be too many."""
+    undoes: str = ""
+    """Path of the step that this undoes; empty: it is no compensation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +169,19 @@ class RunView:
 
     @property
     def nodes(self) -> Mapping[str, StepView]:
-        """Node name -> its latest firing; durable calls of its body are no nodes."""
+        """Node name -> its latest firing; durable calls of its body and compensations are no nodes."""
         return {s.node: s for s in self.steps if "/" not in s.path}
+
+    @property
+    def undone(self) -> tuple[str, ...]:
+        """Paths of the steps that were undone, in the order in which they were."""
+        return tuple(s.undoes for s in self.steps if s.undoes and s.state is State.FINISHED)
+
+    @property
+    def not_undone(self) -> Mapping[str, Failure]:
+        """Path of a step -> why its compensation failed for good."""
+        failed = {s.undoes: s.attempts[-1].failure for s in self.steps if s.undoes and s.state is State.FAILED}
+        return {path: failure for path, failure in failed.items() if failure is not None}
 
     @property
     def listens(self) -> bool:
@@ -175,7 +191,7 @@ class RunView:
     @property
     def done(self) -> int:
         """How many firings have finished."""
-        return sum(s.state is State.FINISHED for s in self.steps)
+        return sum(s.state is State.FINISHED and not s.undoes for s in self.steps)
 
 
 def view_of(
@@ -207,6 +223,8 @@ class Folding:
         self.failed_path: str | None = None
         self.cancelled_by: str | None = None
         self.forked: ForkView | None = None
+
+        self.undoing = False
 
     def add_all(self, entries: Iterable[Entry]) -> None:
         """Add entries, in order."""
@@ -267,17 +285,19 @@ class Folding:
 
     def _of_the_run(self, event: Event) -> None:
         match event:
-            case RunFailed(path, failure):
+            case RunFailed(path, failure) | UndoingBegan(path, failure):
+                self.undoing = self.undoing or isinstance(event, UndoingBegan)
                 self.failure, self.failed_path = failure, path
                 if path.endswith("]"):
                     it = self.steps[item_of(path)[0]]
                     self.steps[it.path] = replace(it, state=State.FAILED)
             case RunRetried():
-                self.failure = self.failed_path = None
-                for tally in self.tallies.values():
-                    tally.again()
+                if not self.undoing:
+                    self.failure = self.failed_path = None
+                    for tally in self.tallies.values():
+                        tally.again()
                 for path, step in self.steps.items():
-                    if step.state is State.FAILED:
+                    if step.state is State.FAILED and bool(step.undoes) is self.undoing:
                         again = State.RUNNING if path in self.tallies else State.RETRYING
                         self.steps[path] = replace(step, state=again)
             case RunForked(path, edits, parent, changes):
@@ -365,6 +385,10 @@ class Folding:
             new = replace(new, started_at=attempts[-1].started_at or new.started_at)
             attempts = attempts[:-1]
         wait, child = (old.wait, old.child) if old else (None, None)
-        step = StepView(path, node_of(path), state, (*attempts, new), None, None, wait=wait, child=child)
+        undoes = (undone_by(path) or "") if self.undoing else ""
+        attempts = (*attempts, new)
+        step = StepView(path, node_of(path), state, attempts, None, None, wait=wait, child=child, undoes=undoes)
         self.steps[path] = step
+        if undoes in self.steps and state is State.FINISHED:
+            self.steps[undoes] = replace(self.steps[undoes], state=State.UNDONE)
         return step

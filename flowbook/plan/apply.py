@@ -14,6 +14,7 @@ from uuid import UUID
 
 from flowbook.errors import IllegalTransition
 from flowbook.graph.flow import Graph
+from flowbook.plan import undoing
 from flowbook.plan.calls import OF_CALLS, is_call, laid_aside, of_call, without_calls
 from flowbook.plan.events import (
     AttemptFailed,
@@ -36,13 +37,14 @@ from flowbook.plan.events import (
     StepFinished,
     StepHandedOut,
     StepStarted,
+    UndoingBegan,
     WaitBegan,
     WaitFinished,
 )
 from flowbook.plan.halting import halted
 from flowbook.plan.mapping import begun, finished, is_open, map_token, results
 from flowbook.plan.paths import node_of
-from flowbook.plan.racing import without_losers
+from flowbook.plan.racing import standing, without_losers
 from flowbook.plan.records import ROOT, Child, Delta, HandedOut, Phase, Run, Status, Token, Trouble, View, Waiting
 from flowbook.plan.tokens import Movement
 from flowbook.plan.transitions import after
@@ -68,6 +70,10 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
     """
     status = after(run.status, event)
     seq = run.seq + 1 if seq is None else seq
+    if isinstance(event, UndoingBegan) or (
+        run.undoing is not None and isinstance(event, StepStarted | StepFinished | AttemptFailed)
+    ):
+        return undoing.applied(run, event, seq)
     if type(event) in OF_CALLS and (moved := of_call(run, event, seq)) is not None:
         return moved
     match event:
@@ -89,6 +95,7 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
                 mail=run.mail, cancelled_by=run.cancelled_by,
                 started=_without(run.started, path), failure=run.failure, failed_path=run.failed_path,
                 limit=run.limit,
+                done=run.done if event.skipped or token.at not in graph.compensations else (*run.done, path),
             )  # fmt: skip
             return without_losers(moved) if movement.won else moved
         case CallFinished(path):
@@ -135,7 +142,8 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
         case CodeChanged():
             return replace(run, seq=seq)
         case RunForked(path, edits):
-            return replace(_forked(run, _standing_at(run, path), edits), seq=seq)
+            # What is kept is the other run's, and so is undoing it.
+            return replace(_forked(run, _standing_at(run, path), edits), seq=seq, done=())
         case RunCompleted():
             return replace(run, seq=seq, status=status)
         case RunFailed(path, failure):
@@ -199,6 +207,8 @@ def _forked(run: Run, token: Token, edits: Mapping[str, Any]) -> Run:
 
 
 def _is_expected(run: Run, path: str) -> bool:
+    if run.undoing is not None:
+        return path in standing(run)
     try:
         _expected_at(run, path)
     except IllegalTransition:

@@ -22,6 +22,8 @@ class StartStep:
     """Id of the token whose view the step sees."""
     node: str
     attempt: int
+    undoes: str = ""
+    """Path of the finished step that is undone here; empty: it is a step's own attempt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from flowbook.plan.mapping import at_map, is_forgiven
 from flowbook.plan.racing import out_of_race
 from flowbook.plan.records import ROOT, Failure, Letter, Phase, Run, Status, Token, Trouble
 from flowbook.plan.timing import time_limit, timed_out
+from flowbook.plan.undoing import undo
 from flowbook.plan.waiting import at_hand_out, at_pause, untaken
 
 _NO_TROUBLE = Trouble()
@@ -51,14 +52,11 @@ def decide(
     A cancel goes before the end, the end before a failure (what failed after END was reached by all cannot exist), a
     failure before the time limit of the run, and that before new steps. A branch that has failed in a race which others
     may still win is left alone. A run with a limit is never without a moment to wait until, so it is woken for it
-    wherever it is parked.
+    wherever it is parked. Once what was done is being undone, nothing else counts.
     """
-    if run.status is not Status.RUNNING:
-        return ()
-    if run.cancelled_by is not None:
-        return (CancelRun(run.cancelled_by),)
-    if run.tokens[ROOT].phase is Phase.ENDED:
-        return (CompleteRun(),)
+    said = _settled(run, now)
+    if said is not None:
+        return said
     limit = time_limit(graph, run)
     lost: AbstractSet[str] = frozenset()
     finals = [p for p, t in run.troubles.items() if t.final and not is_forgiven(graph, p)] if run.troubles else []
@@ -95,6 +93,17 @@ def decide(
     if earliest is not None:
         commands.append(WaitUntil(earliest))
     return tuple(commands)
+
+
+def _settled(run: Run, now: datetime) -> tuple[Command, ...] | None:
+    """What is wanted of a run whose steps do not count any more; None: they do."""
+    if run.status is not Status.RUNNING:
+        return ()
+    if run.undoing is not None:
+        return undo(run, now)
+    if run.cancelled_by is not None:
+        return (CancelRun(run.cancelled_by),)
+    return (CompleteRun(),) if run.tokens[ROOT].phase is Phase.ENDED else None
 
 
 def _waits(graph: Graph, run: Run, token: Token, left: list[Letter], now: datetime) -> tuple[Command, ...] | None:

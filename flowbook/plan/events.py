@@ -232,6 +232,18 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class UndoingBegan:
+    """The run is going to end badly, and from here on undoes what it has done. Its reason is fixed by this."""
+
+    path: str
+    """Of the step that failed it; empty: no step did."""
+    failure: Failure | None
+    """Why it fails; None: it was cancelled."""
+    by: str = ""
+    """Who cancelled it."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunRetried:
     """Somebody wants a failed run to go on: paths that had used up their attempts get new ones."""
 
@@ -309,6 +321,7 @@ Event = (
     | ItemFinished
     | MapFinished
     | CancelRequested
+    | UndoingBegan
     | RunRetried
     | CodeChanged
     | RunForked

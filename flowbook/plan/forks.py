@@ -23,8 +23,9 @@ from flowbook.errors import IllegalTransition, PointUnknown
 from flowbook.graph.flow import Graph
 from flowbook.plan.apply import apply
 from flowbook.plan.events import Event, RunForked
-from flowbook.plan.journal import KEPT, Entry, from_entry
+from flowbook.plan.journal import KEPT, Entry, Kind, from_entry
 from flowbook.plan.records import Phase, Run, Token
+from flowbook.plan.undoing import undone_in
 
 SHOWN = 30
 """Paths that an error names."""
@@ -52,16 +53,21 @@ def cut(graph: Graph, beginning: Run, entries: Iterable[Entry], at: str) -> Cut:
     ``beginning``: the run before its first event; ``entries``: its whole history, as `Store.history` gives it. Raises
     `PointUnknown`, naming the paths that there are.
     """
+    entries = list(entries)
+    # What was undone is done again by whoever goes on behind it: its effects are gone.
+    points = {at, *undone_in(entries)}
     run, touched, seq = beginning, frozenset[str](), 0
     gone: dict[str, int] = {}
     edits: Mapping[str, Any] = {}
     reached: dict[str, None] = {}
     kept: list[tuple[int, Event]] = []
     for entry in entries:
+        if entry.kind is Kind.UNDOING:
+            break  # the rest is compensations
         if entry.kind not in KEPT:
             continue
         event = from_entry(entry)
-        touched |= _standing(run, at)
+        touched |= _standing(run, points)
         reached.update(dict.fromkeys(_paths(run)))
         mover = _mover(run, entry.path)
         after = apply(graph, run, event, entry.seq)
@@ -73,8 +79,9 @@ def cut(graph: Graph, beginning: Run, entries: Iterable[Entry], at: str) -> Cut:
             kept.append((entry.seq, event))
             seq = max(seq, entry.seq)
         run, touched = after, _spread(run, after, mover.id, touched)
-    if not touched and not _standing(run, at):
-        raise point_unknown(at, [*reached, *(p for p in _paths(run) if p not in reached)])
+    reached.update(dict.fromkeys(_paths(run)))
+    if at not in reached:
+        raise point_unknown(at, list(reached))
     before = beginning
     for number, event in kept:
         before = apply(graph, before, event, min(number, 0))
@@ -83,6 +90,9 @@ def cut(graph: Graph, beginning: Run, entries: Iterable[Entry], at: str) -> Cut:
         raise PointUnknown(
             f"a run cannot begin at {at}: what it would keep, which does not depend on {at}, has passed it by (a race "
             f"that another branch has won, or an early end). Fork before that"
+            if len(points) == 1
+            else f"a run cannot begin at {at}: steps before it were undone, and have to be done again. Fork at the "
+            f"first of them: {', '.join(sorted(points - {at})[:SHOWN])}"
         )
     return Cut(seq, tuple(p for p, n in gone.items() if n <= seq), before, token, edits)
 
@@ -113,8 +123,8 @@ def renumbered(entries: Sequence[Entry]) -> list[Entry]:
     return [replace(entry, seq=i - len(entries) + 1) for i, entry in enumerate(entries)]
 
 
-def _standing(run: Run, at: str) -> frozenset[str]:
-    return frozenset(t.id for t in run.tokens.values() if t.path == at and t.phase is Phase.READY)
+def _standing(run: Run, at: Collection[str]) -> frozenset[str]:
+    return frozenset(t.id for t in run.tokens.values() if t.path in at and t.phase is Phase.READY)
 
 
 def _paths(run: Run) -> list[str]:

@@ -36,6 +36,7 @@ from flowbook.plan.events import (
     StepFinished,
     StepHandedOut,
     StepStarted,
+    UndoingBegan,
     WaitBegan,
     WaitFinished,
 )
@@ -62,6 +63,7 @@ class Kind(StrEnum):
     CHILD = "child"
     MAPPING = "mapping"
     CANCEL_REQUESTED = "cancel"
+    UNDOING = "undoing"
     RETRIED = "retried"
     CODE = "code"
     FORKED = "forked"
@@ -142,6 +144,9 @@ def to_entry(event: Event) -> Entry:  # noqa: C901  one case per event
             return Entry(Kind.FINISHED, path, 1, encode([_MAP, values, route, key, total, failed]))
         case CancelRequested(by, mail):
             return Entry(Kind.CANCEL_REQUESTED, "", 0, encode({"by": by, "m": mail}))
+        case UndoingBegan(path, why, by):
+            body = {"p": path, "e": None if why is None else _failure(why), "by": by}
+            return Entry(Kind.UNDOING, "", 0, encode(body))
         case RunRetried(by, mail, at, limit):
             return Entry(Kind.RETRIED, "", 0, encode({"by": by, "m": mail, "t": at} | ({"l": limit} if limit else {})))
         case CodeChanged(fingerprint, version, nodes, changes):
@@ -185,6 +190,8 @@ def from_entry(entry: Entry) -> Event:  # noqa: C901  one case per kind
                 return MapBegan(entry.path, body["n"])
             case Kind.CANCEL_REQUESTED:
                 return CancelRequested(body["by"], body["m"])
+            case Kind.UNDOING:
+                return UndoingBegan(body["p"], None if body["e"] is None else _failure_of(body["e"]), body["by"])
             case Kind.RETRIED:
                 return RunRetried(body["by"], body["m"], body.get("t"), body.get("l"))
             case Kind.CODE:
@@ -194,7 +201,7 @@ def from_entry(entry: Entry) -> Event:  # noqa: C901  one case per kind
             case Kind.COMPLETED:
                 return RunCompleted()
             case Kind.FAILED:
-                return RunFailed(body["p"], Failure(*body["e"]))
+                return RunFailed(body["p"], _failure_of(body["e"]))
             case Kind.CANCELLED:
                 return RunCancelled(body["by"])
             case _:
@@ -288,5 +295,10 @@ def _finished(
     return StepFinished(entry.path, entry.attempt, result, update, route, (milliseconds or 0) / 1000, shape == _SKIPPED)
 
 
-def _failure(failure: Failure) -> list[str]:
-    return [failure.type, failure.message, failure.traceback, failure.code]
+def _failure(failure: Failure) -> list[Any]:
+    text = [failure.type, failure.message, failure.traceback, failure.code]
+    return [*text, list(failure.notes)] if failure.notes else text
+
+
+def _failure_of(text: list[Any]) -> Failure:
+    return Failure(*text[:4], *map(tuple, text[4:]))

@@ -23,6 +23,7 @@ from flowbook.plan.events import MapFinished
 from flowbook.plan.mapped import Mapped
 from flowbook.plan.paths import item, item_of, node_of
 from flowbook.plan.records import Failure, Fan, Phase, Run, Token, Trouble
+from flowbook.plan.undoing import left_to_undo, undo_path
 
 _NO_TROUBLE = Trouble()
 _UNKNOWN = Failure("Unknown", "the cause was not stored", "")
@@ -98,7 +99,9 @@ def map_token(run: Run, path: str) -> tuple[Token, Fan, int]:
 
 
 def under_way(graph: Graph, run: Run) -> frozenset[str]:
-    """The paths of all steps and items that may be under way."""
+    """The paths of all steps, items and compensations that may be under way."""
+    if run.undoing is not None:
+        return frozenset(map(undo_path, left_to_undo(run)))
     found: set[str] = set()
     for token in run.tokens.values():
         if token.phase is Phase.READY:

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from flowbook.plan.paths import home
 from flowbook.plan.records import ROOT, Phase, Run, Token
+from flowbook.plan.undoing import left_to_undo, undo_path
 
 
 def out_of_race(run: Run, failed: Iterable[str]) -> AbstractSet[str]:
@@ -37,6 +38,8 @@ def out_of_race(run: Run, failed: Iterable[str]) -> AbstractSet[str]:
 
 def standing(run: Run) -> frozenset[str]:
     """The paths at which something is to be done or under way."""
+    if run.undoing is not None:
+        return frozenset(map(undo_path, left_to_undo(run)))
     return frozenset(t.path for t in run.tokens.values() if t.phase is Phase.READY)
 
 

@@ -124,6 +124,8 @@ class Failure:
     """The formatted traceback, with the engine's own frames cut off."""
     code: str = ""
     """flowbook's own error code, where it was one of ours."""
+    notes: tuple[str, ...] = ()
+    """What went wrong after it: compensations that failed."""
 
 
 @quick
@@ -207,6 +209,21 @@ class Fan:
     """Items in whose place the record of their failure stands."""
 
 
+@quick
+@dataclass(frozen=True, slots=True)
+class Undoing:
+    """What a run will end as, once what it did is undone."""
+
+    path: str
+    """Of the step that failed it; empty: no step did."""
+    failure: Failure | None
+    """Why it fails; None: it was cancelled."""
+    by: str
+    """Who cancelled it."""
+    undone: frozenset[str] = frozenset()
+    """Paths of the steps whose compensation has finished."""
+
+
 @dataclass(frozen=True, slots=True)
 class Child:
     """A run that was started at a path, or attached to by its key."""
@@ -286,6 +303,10 @@ class Run:
     """How a step has ended the run; None: it ends when no token lives."""
     limit: int | None = None
     """How often a node may be reached, as a retry has set it; None: as the flow says."""
+    done: tuple[str, ...] = ()
+    """Finished steps that have a compensation, in the order in which they finished."""
+    undoing: Undoing | None = None
+    """What it will end as, from when its steps began to be undone."""
 
     @property
     def view(self) -> View:

@@ -28,11 +28,12 @@ from flowbook.plan.records import (
     Status,
     Token,
     Trouble,
+    Undoing,
     View,
     Waiting,
 )
 
-RECORD_VERSION = 10
+RECORD_VERSION = 11
 """Raised whenever a record in `records.py` changes its shape."""
 
 FIRST = 500
@@ -86,6 +87,8 @@ def dump(run: Run) -> bytes:
             "failed_path": run.failed_path,
             "limit": run.limit,
             **({} if run.halted is None else {"halted": [run.halted.path, run.halted.result, run.halted.given]}),
+            "done": run.done,
+            "undoing": None if run.undoing is None else _undoing_text(run.undoing),
         }
     )
 
@@ -118,6 +121,8 @@ def load(run: Run, payload: bytes) -> Run:
             failed_path=body["failed_path"],
             limit=body["limit"],
             halted=Halted(*body["halted"]) if "halted" in body else None,
+            done=body["done"],
+            undoing=_undoing(body["undoing"]),
         )
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise Undecodable(f"a snapshot of run {run.id} is damaged: {error!r}") from error
@@ -136,9 +141,17 @@ def _call(c: list[Any]) -> Call:
     return Call(c[0], c[1], moment(c[2]), c[3], _failure(c[4]), c[5], c[6])
 
 
-def _text(failure: Failure | None) -> list[str] | None:
+def _undoing_text(undoing: Undoing) -> list[Any]:
+    return [undoing.path, _text(undoing.failure), undoing.by, sorted(undoing.undone)]
+
+
+def _undoing(text: list[Any] | None) -> Undoing | None:
+    return None if text is None else Undoing(text[0], _failure(text[1]), text[2], frozenset(text[3]))
+
+
+def _text(failure: Failure | None) -> list[Any] | None:
     return None if failure is None else [getattr(failure, f.name) for f in fields(failure)]
 
 
-def _failure(text: list[str] | None) -> Failure | None:
+def _failure(text: list[Any] | None) -> Failure | None:
     return None if text is None else Failure(*text)

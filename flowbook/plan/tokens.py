@@ -123,3 +123,8 @@ def _after(graph: Graph, view: View, delta: Delta) -> View:
     if delta.node in delta.update or not delta.node:
         return View(values, view.results)  # a state key goes before a result of the same name, so it is not kept twice
     return View(values, {**view.results, delta.node: delta.result})
+
+
+def view_after(graph: Graph, view: View, delta: Delta) -> View:
+    """What a token sees once its step has changed this."""
+    return _after(graph, view, delta)

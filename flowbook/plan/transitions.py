@@ -30,6 +30,7 @@ from flowbook.plan.events import (
     StepFinished,
     StepHandedOut,
     StepStarted,
+    UndoingBegan,
     WaitBegan,
     WaitFinished,
 )
@@ -53,6 +54,7 @@ TRANSITIONS: Mapping[Status, Mapping[type[Event], Status]] = {
         MapFinished: Status.RUNNING,
         CancelRequested: Status.RUNNING,
         RunForked: Status.RUNNING,
+        UndoingBegan: Status.RUNNING,
         RunCompleted: Status.COMPLETED,
         RunFailed: Status.FAILED,
         RunCancelled: Status.CANCELLED,

@@ -30,6 +30,7 @@ from flowbook.run.calls import Desk, Wanted
 from flowbook.run.context import Context
 from flowbook.run.pauses import Pauses
 from flowbook.run.raised import blamed
+from flowbook.run.undoing import undone
 from flowbook.run.values import Copies
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Bodies:
             elif command.path.endswith("]"):
                 outcome = await self._runner._maps.attempt(command, view)
             else:
-                outcome = await attempt(bench, command, view)
+                outcome = await (undone if command.undoes else attempt)(bench, command, view)
         except asyncio.CancelledError:
             if command.path not in aside:
                 desk.leave(command.path, returned=False)

@@ -1,7 +1,8 @@
 """Ending runs whose mail nobody will read, and the ways in which a runner lets go of one.
 
-Owns: settling a claimed run however much is delivered to it meanwhile; cancelling runs that nobody carries, and the
-children of a run that is cancelled. Refuses: runs that are carried, whose runner reads the mail first (`runner.py`).
+Owns: settling a claimed run however much is delivered to it meanwhile, and giving it back; cancelling runs that nobody
+carries, and the children of a run that is cancelled. Refuses: runs that are carried, whose runner reads the mail first
+(`runner.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from flowbook.plan.journal import to_entry
 from flowbook.plan.records import Status
 from flowbook.ports import RunRow, Settlement, Store
 from flowbook.run.failures import failure_of
+from flowbook.run.undoing import must_undo
+
+THE_PARENT = "its parent"
+"""Who cancels the children of a run that fails in a way that lets nothing go on."""
 
 
 class Ending(StrEnum):
@@ -36,14 +41,19 @@ async def end_unread(store: Store, row: RunRow, status: Status, event: Event, er
         seen = (await store.run(row.id)).mail
 
 
-async def end_uncarried(store: Store, row: RunRow, by: str) -> None:
+async def end_uncarried(store: Store, row: RunRow, by: str) -> bool:
     """End a run that was asked to stop and that nobody carries, or whose process is dead; its children first.
 
-    One that a live worker has is left to it: it reads its mail.
+    One that a live worker has is left to it: it reads its mail. False: it has done what has to be undone first, so it
+    is left to who has its code.
     """
     for own in await store.claim(frozenset({row.fingerprint}), namespace=row.namespace, only=row.id):
         await cancel_children(store, own.id, by)
+        if await must_undo(store, own):
+            await hand_back(store, own)
+            return False
         await end_unread(store, own, Status.CANCELLED, RunCancelled(by), f"cancelled by {by}")
+    return True
 
 
 async def cancel_children(store: Store, run_id: UUID, by: str) -> None:
@@ -74,3 +84,10 @@ async def end_broken(store: Store, row: RunRow, error: Exception) -> bool:
     except StoreError:
         return False
     return True
+
+
+async def hand_back(store: Store, row: RunRow) -> None:
+    """Give back a run that was claimed only to be looked at. Raises `Fenced` if it is not this worker's any more."""
+    seen = row.mail
+    while not await store.settle(Settlement(row.id, row.epoch, Status.PENDING, seen, current=row.current)):
+        seen = (await store.run(row.id)).mail

@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import os
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -95,3 +96,27 @@ def lost(path: str, number: int) -> Failure:
 def raised(failure: Failure) -> BaseException | None:
     """The exception of a failure that no step raised; None: of a step's."""
     return RunTimedOut(failure.message) if failure.code == RunTimedOut.code else None
+
+
+LINE = 500
+"""Characters of the line that tables show for an error."""
+
+
+def one_line(path: str, failure: Failure) -> str:
+    """A failure for tables."""
+    where = f"{path}: " if path else ""
+    return cut(f"{where}{failure.type}: {failure.message}", *failure.notes)
+
+
+def cut(*texts: str) -> str:
+    """The first lines of these on one, not too long."""
+    return "; ".join(text.partition("\n")[0] for text in texts)[:LINE]
+
+
+def with_notes(error: BaseException | None, notes: Sequence[str]) -> BaseException | None:
+    """The exception with what went wrong after it."""
+    if error is not None:
+        for note in notes:
+            if note not in getattr(error, "__notes__", ()):
+                error.add_note(note)
+    return error

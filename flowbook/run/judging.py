@@ -25,6 +25,7 @@ from flowbook.plan.commands import StartStep
 from flowbook.plan.decide import judge
 from flowbook.plan.events import AttemptFailed
 from flowbook.plan.records import Failure, Run, Trouble
+from flowbook.plan.undoing import undoer
 from flowbook.run.calls import Wanted
 from flowbook.run.failures import failure_of, lost, named
 from flowbook.run.tools import Tools
@@ -64,6 +65,9 @@ class Judge:
 
     def _place(self, path: str) -> Place | None:
         """What is tried at a path; None: it is a pause of a body."""
+        undone = undoer(self.graph, path)
+        if undone:
+            return self.graph.compensations[undone]
         wanted = self.called(path)
         return self.graph.nodes[path.partition("#")[0]].step if wanted is None else wanted.step
 

@@ -26,7 +26,12 @@ _stopped: set[asyncio.Task[Any]] = set()
 
 
 def standing_at(run: Run, path: str) -> bool:
-    """Does a token wait for the outcome of this path, or for that of the body that made this call?"""
+    """Does a token wait for the outcome of this path, or for that of the body that made this call?
+
+    Once things are undone: is it the compensation that is due?
+    """
+    if run.undoing is not None:
+        return path in standing(run)
     if is_call(run, path):
         return True
     path = home(path)

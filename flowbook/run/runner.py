@@ -47,12 +47,13 @@ from flowbook.plan.mapped import Mapped
 from flowbook.plan.records import Run, Status, View
 from flowbook.plan.sealed import Absent
 from flowbook.plan.transitions import after
+from flowbook.plan.undoing import is_owed, notes, undoing_of
 from flowbook.ports import CHILD, Ack, RunRow, Settlement, Transaction
 from flowbook.run.attempts import Bench, Outcome
 from flowbook.run.bodies import Bodies
 from flowbook.run.children import Children
-from flowbook.run.ending import Ending, cancel_children, end_broken
-from flowbook.run.failures import raised
+from flowbook.run.ending import THE_PARENT, Ending, cancel_children, end_broken
+from flowbook.run.failures import cut, one_line, raised, with_notes
 from flowbook.run.judging import Judge
 from flowbook.run.latch import Latch
 from flowbook.run.loading import Loaded, fresh_run, keep, load
@@ -63,6 +64,7 @@ from flowbook.run.pauses import Pauses, ToMind
 from flowbook.run.recompute import recomputed
 from flowbook.run.together import batch, shared, undo
 from flowbook.run.tools import Tools
+from flowbook.run.undoing import Undoings
 
 LINGER = 5.0
 """Seconds that a back-off or a pause is waited for in memory; a longer one parks the run."""
@@ -106,6 +108,7 @@ class Runner:
         self._judge = Judge(graph, tools, self._bodies.called, self._bodies.told)
         self._children = Children(tools, row, self._bench)
         self._maps = Maps(self._bench, tools.store, row.id)
+        self._undoings = Undoings(tools.store, graph, row)
         self._run: Run
         self.run: Run | None = None
         """The record at the end, for callers in this process."""
@@ -258,7 +261,8 @@ class Runner:
         else:
             self._unnoted[command.path] = command
             self.tools.ticker.add(self)
-        view = self._run.tokens[command.token].view
+        undoes = command.undoes
+        view = await self._undoings.view(undoes) if undoes else self._run.tokens[command.token].view
         self._attempts[command.path] = command.attempt
         self._tasks[command.path] = self._loop.create_task(self._try(command, view), name=command.path)
         self._tell([], None)
@@ -425,18 +429,22 @@ class Runner:
                 # What is under way may finish and is kept: a retry of the run does not pay for it again.
                 await self._wait(until)
                 return None
-            case FailRun() if await self._stop_attempts():
+            case FailRun() | CancelRun() if await self._stop_attempts():
                 return None  # what had finished just before is recorded first
-            case FailRun(path, failure):
-                self.exception = self._errors.get(path) or raised(failure)
-                where = f"{path}: " if path else ""
-                error = f"{where}{failure.type}: {failure.message}".splitlines()[0][:500]
-                return await self._settle(Status.FAILED, RunFailed(path, failure), error)
-            case CancelRun() if await self._stop_attempts():
+            case FailRun() | CancelRun() if is_owed(self._run):
+                undoing = undoing_of(command)
+                await cancel_children(self.tools.store, self.row.id, undoing.by or THE_PARENT)
+                await self._append([undoing])
                 return None
+            case FailRun(path, failure):
+                if not path:  # its time is up, and so is that of its children
+                    await cancel_children(self.tools.store, self.row.id, THE_PARENT)
+                self.exception = with_notes(self._errors.get(path) or raised(failure), failure.notes)
+                return await self._settle(Status.FAILED, RunFailed(path, failure), one_line(path, failure))
             case CancelRun(by):
                 await cancel_children(self.tools.store, self.row.id, by)
-                return await self._settle(Status.CANCELLED, RunCancelled(by), f"cancelled by {by}")
+                error = cut(f"cancelled by {by}", *notes(self._run))
+                return await self._settle(Status.CANCELLED, RunCancelled(by), error)
             case CompleteRun():
                 return await self._settle(Status.COMPLETED, RunCompleted(), None)
             case _:

@@ -70,6 +70,10 @@ def summary(view: RunView, now: datetime) -> list[str]:
         facts.append(duration(((view.ended_at or now) - view.started_at).total_seconds()))
     if view.forked:
         facts.append(f"forked from {short(view.forked.parent)} at {view.forked.at}")
+    if view.undone or view.not_undone:
+        facts.append(f"{len(view.undone)} undone")
+    if view.not_undone:
+        facts.append(f"{len(view.not_undone)} could not be undone")
     if view.lost:
         facts.append(f"{view.lost} process{'' if view.lost == 1 else 'es'} lost")
     if view.key:
@@ -211,7 +215,7 @@ def _steps(view: RunView, now: datetime) -> str:
 def _failure(failure: Failure, path: str | None) -> str:
     where = f" at {path}" if path else ""
     text = f"{failure.type}{where}: {failure.message}"
-    trace = failure.traceback.rstrip()
+    trace = "\n".join([failure.traceback.rstrip(), *failure.notes]).lstrip()
     return (
         f'<details style="border-left:3px solid #d63b3b;padding-left:10px;margin:6px 0">'
         f"<summary><b>{escape(text, 300)}</b></summary>"

@@ -50,6 +50,7 @@ _CROSS = "M4.2 4.2 L11.8 11.8 M11.8 4.2 L4.2 11.8"
 _DOT = "M8 4.4 A3.6 3.6 0 1 1 7.99 4.4"
 _BAN = "M8 2.8 A5.2 5.2 0 1 1 7.99 2.8 M4.4 4.4 L11.6 11.6"
 _SKIP = "M3.6 4.4 L8 8 L3.6 11.6 M8.4 4.4 L12.8 8 L8.4 11.6"
+_BACK = "M6.4 3.4 L3 6.8 L6.4 10.2 M3 6.8 L9.4 6.8 A3.2 3.2 0 1 1 9.4 13.2 L7 13.2"
 _PAUSE = "M5.6 3.8 L5.6 12.2 M10.4 3.8 L10.4 12.2"
 
 _QUIET = Ink("#f7f8fa", "#c9d0da", "#667085", "#344054")
@@ -81,6 +82,7 @@ LOOKS: Mapping[State, Look] = {
         Ink("#fdecec", "#d63b3b", "#a11f1f", "#6d1212"), Ink("#431717", "#f06a6a", "#ffa6a6", "#ffe5e5"), "bold red",
     ),
     State.SKIPPED: Look("skipped", "»", _SKIP, _QUIET, _QUIET_DARK, "dim"),
+    State.UNDONE: Look("undone", "↩", _BACK, _QUIET, _QUIET_DARK, "magenta"),
     State.CANCELLED: Look(
         "cancelled", "⊘", _BAN,
         Ink("#f3f1f7", "#a39bb5", "#665d79", "#453d57"), Ink("#2d2937", "#7d7491", "#b3abc4", "#e4dff0"), "magenta",

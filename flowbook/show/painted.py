@@ -26,14 +26,14 @@ def layout_of(view: RunView) -> Layout:
     """The layout of a run's flow; of a run whose definition is not known, its steps in the order of their firing."""
     if view.spec.get("nodes"):
         return arrange(topology_of(view.spec))
-    names = list(dict.fromkeys(s.node for s in view.steps))
+    names = list(dict.fromkeys(s.node for s in view.steps if not s.undoes))
     nodes = [{"name": n, "ways": [names[i + 1 : i + 2]]} for i, n in enumerate(names)]
     return arrange(topology_of({"name": view.flow, "nodes": nodes, "entry": names[:1]}))
 
 
 def marks(view: RunView, now: datetime) -> Mapping[str, Mark]:
     """Step name -> how it is doing: its latest firing."""
-    firings = Counter(s.node for s in view.steps)
+    firings = Counter(s.node for s in view.steps if not s.undoes)
     return {node: mark(step, now, firings[node]) for node, step in view.nodes.items()}
 
 
@@ -80,7 +80,7 @@ def mark(step: StepView, now: datetime, firings: int = 1) -> Mark:
         case State.FAILED:
             kind = last.failure.type.rsplit(".", 1)[-1] if last and last.failure else "failed"
             parts += [clean(kind, 40), *([f"attempt {number}"] if number > 1 else [])]
-        case State.PENDING | State.CANCELLED | State.SKIPPED:
+        case State.PENDING | State.CANCELLED | State.SKIPPED | State.UNDONE:
             parts.append(step.state.value)
     if step.items is not None:
         parts, clocked = [[items_text(step), *p] if p else p for p in (parts, clocked)]

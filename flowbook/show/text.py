@@ -65,6 +65,7 @@ def run_table(view: RunView, now: datetime | None = None) -> RenderableType:
         where = f" at {view.failed_path}" if view.failed_path else ""
         parts.append(Text(clean(f"{view.failure.type}{where}: {view.failure.message}", 400), "bold red"))
         parts.append(_plain(view.failure.traceback.rstrip()))
+        parts += [Text(clean(note, 400), "red") for note in view.failure.notes]
     return Group(*parts)
 
 
@@ -81,6 +82,7 @@ def run_plain(view: RunView, now: datetime | None = None) -> str:
         lines.append(f"  {LOOKS[step.state].sign} {clean(step.path, 80)}{took}{waits}")
     if view.failure:
         lines.append(f"  {clean(view.failure.type, 80)}: {clean(view.failure.message, 300)}")
+        lines += [f"  {clean(note, 300)}" for note in view.failure.notes]
     return "\n".join(lines)
 
 

@@ -129,7 +129,30 @@ async def ship(trail: list[str], ctx: fb.Context) -> dict[str, Any]:
     return {"trail": [*trail, "ship"]}
 
 
+@fb.step(retries=9, backoff=(0.01,))
+async def unmark(ctx: fb.Context) -> None:
+    mark(ctx)
+
+
+@fb.step(compensate=unmark)
+async def book(ctx: fb.Context) -> dict[str, Any]:
+    mark(ctx)
+    return {"trail": ["book"], "n": 0}
+
+
+@fb.step(compensate=unmark)
+def charge(ctx: fb.Context) -> None:
+    mark(ctx)
+
+
+@fb.step
+async def refuse(ctx: fb.Context) -> None:
+    mark(ctx)
+    raise ValueError("sold out")
+
+
 FLOWS: dict[str, fb.Graph] = {
+    "saga": fb.graph("saga", book >> charge >> refuse),
     "mapped": fb.graph("mapped", numbers >> fb.map_(piece, over="numbers", into="pieces", concurrency=2) >> whole),
     "transactional": fb.graph("transactional", first >> pay >> ship >> third),
     "linear": fb.graph("linear", first >> second >> third),
@@ -149,6 +172,7 @@ PATHS: dict[str, tuple[str, ...]] = {
         "whole#1",
     ),
     "transactional": ("first#1", "pay#1", "ship#1", "third#1"),
+    "saga": ("book#1", "book#1/compensation#1", "charge#1", "charge#1/compensation#1"),
     "linear": ("first#1", "second#1", "third#1"),
     "forked": ("first#1", "left#1", "meet#1", "right#1"),
     "cyclic": ("count#1", "count#2", "count#3", "first#1", "third#1"),
@@ -174,12 +198,16 @@ AT_ONCE = {"again": 2, "forked": 2, "mapped": 2}
 FORKS = {"again": ("left#1", ("left#1", "meet#1"))}
 """Where a flow is forked once it has ended, and what the fork does again: not the branch beside that."""
 
+DOOMED = {"saga": "refuse#1"}
+"""The path at which a flow always fails. Its ``trail`` is then what failed, and what was undone."""
+
 SIGNALS = {"waiting": "go"}
 """The signal that a flow waits for."""
 
 RESULTS: dict[str, list[str]] = {
     "mapped": ["0", "1", "2"],
     "transactional": ["first", "pay", "ship", "third"],
+    "saga": ["refuse#1", "charge#1", "book#1"],
     "linear": ["first", "second", "third"],
     "forked": ["left", "right"],
     "cyclic": ["first", "third"],

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import flowbook as fb
-from flowbook.errors import RunOver
+from flowbook.errors import RunOver, StepFailed
 from flowbook.run import children, runner
 from flowbook.store import driver
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from flows import FLOWS, FORKS, MARKS, PACE, SIGNALS
+from flows import DOOMED, FLOWS, FORKS, MARKS, PACE, SIGNALS
 
 
 async def carry(request: dict[str, Any]) -> Any:
@@ -40,6 +40,11 @@ async def carry(request: dict[str, Any]) -> Any:
                 await asyncio.sleep(0.01)
             with contextlib.suppress(RunOver):
                 await app.signal(run.id, SIGNALS[request["flow"]])
+        if request["flow"] in DOOMED:
+            with contextlib.suppress(ValueError, StepFailed):
+                await run.result(timeout=30)
+            view = await run.view()
+            return {"trail": [view.failed_path, *view.undone]}
         result = await run.result(timeout=30)
         if request["flow"] not in FORKS:
             return result

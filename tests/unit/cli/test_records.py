@@ -39,6 +39,7 @@ from flowbook.plan.events import (
     StepFinished,
     StepHandedOut,
     StepStarted,
+    UndoingBegan,
     WaitBegan,
     WaitFinished,
 )
@@ -61,6 +62,8 @@ EVENTS: list[Event] = [
     ChildStarted("sub#1", UUID(int=1), "inner"),
     ChildFinished("sub#1", UUID(int=1), {"n": 1}, "sub", None),
     CancelRequested("ana"),
+    UndoingBegan("load#1", OOPS),
+    UndoingBegan("", None, "ana"),
     RunRetried("ana"),
     CodeChanged("f" * 32, 2, ("load",), ("step `load` changed",)),
     RunForked("load#1", {"x": b"\0"}, UUID(int=1), ("step `load` changed",)),

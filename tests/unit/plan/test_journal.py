@@ -33,6 +33,7 @@ from flowbook.plan.events import (
     StepFinished,
     StepHandedOut,
     StepStarted,
+    UndoingBegan,
     WaitBegan,
 )
 from flowbook.plan.journal import OUTCOMES, Entry, Kind, from_entry, moment, read_back, to_entry
@@ -43,6 +44,7 @@ from flowbook.plan.sealed import Absent, Sealed
 paths = st.sampled_from(["a#1", "fit#12", "fit#2"])
 attempts = st.integers(1, 9)
 failures = st.builds(Failure, *[st.text()] * 4)
+noted = st.builds(Failure, *[st.text()] * 4, st.lists(st.text(), max_size=2).map(tuple))
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3) | st.tuples(inner, inner),
@@ -100,9 +102,10 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(ItemFinished, paths.map("{}[3]".format), attempts, plain, st.integers(0, 9999).map(lambda ms: ms / 1000)),
     st.builds(MapFinished, paths, attempts, attempts, st.text(), st.none() | attempts, st.none() | st.lists(plain)),
     st.builds(CancelRequested, st.text(), st.integers(0, 9)),
-    st.builds(RunRetried, st.text(), st.integers(0, 9)),
+    st.builds(RunRetried, st.text(), st.integers(0, 9), st.none() | moments),
+    st.builds(UndoingBegan, paths, st.none() | noted, st.text()),
     st.just(RunCompleted()),
-    st.builds(RunFailed, paths, failures),
+    st.builds(RunFailed, paths, noted),
     st.builds(RunCancelled, st.text()),
 )
 
@@ -143,6 +146,7 @@ def test_each_event_has_a_kind_of_its_own_and_one_is_an_outcome() -> None:
         ChildStarted("a#1", UUID(int=1), "sub"),
         MapBegan("m#1", 3),
         CancelRequested("me"),
+        UndoingBegan("a#1", None, "me"),
         RunRetried("me"),
         CodeChanged("f2", 2, ("a",), ("step `a` changed",)),
         RunForked("a#1", {}, UUID(int=1)),
