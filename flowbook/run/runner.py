@@ -41,19 +41,18 @@ from flowbook.plan.commands import (
     WaitUntil,
 )
 from flowbook.plan.decide import decide, has_ended
-from flowbook.plan.events import Event, RunCancelled, RunCompleted, RunFailed, StepStarted
+from flowbook.plan.events import Event, RunCompleted, StepStarted
 from flowbook.plan.journal import Entry, from_entry, to_entry
 from flowbook.plan.mapped import Mapped
 from flowbook.plan.records import Run, Status, View
 from flowbook.plan.sealed import Absent
 from flowbook.plan.transitions import after
-from flowbook.plan.undoing import is_owed, notes, undoing_of
 from flowbook.ports import CHILD, Ack, RunRow, Settlement, Transaction
 from flowbook.run.attempts import Bench, Outcome
 from flowbook.run.bodies import Bodies
 from flowbook.run.children import Children
-from flowbook.run.ending import THE_PARENT, Ending, cancel_children, end_broken
-from flowbook.run.failures import cut, one_line, raised, with_notes
+from flowbook.run.closing import close
+from flowbook.run.ending import Ending, end_broken
 from flowbook.run.judging import Judge
 from flowbook.run.latch import Latch
 from flowbook.run.loading import Loaded, fresh_run, keep, load
@@ -207,7 +206,7 @@ class Runner:
                     alive = self._children.alive(command.path, self._run)
                     listening, starting = listening or alive, starting or not alive
                 case CompleteRun() | FailRun() | CancelRun():
-                    return await self._end(command)
+                    return await close(self, command)
                 case _:
                     assert_never(command)
         if self._draining and self._bodies.rest() == 0:
@@ -289,9 +288,6 @@ class Runner:
     def _is_idle(self) -> bool:
         """True if nothing is under way: there is nothing to wait for but a time or a signal."""
         return not (self._outcomes or self._unread or self._barred) and self._bodies.rest() == 0
-
-    def _is_past(self, until: datetime | None) -> bool:
-        return until is not None and until <= self.tools.clock.now()
 
     def _is_far(self, until: datetime) -> bool:
         """True if a time is not worth waiting for in memory."""
@@ -419,36 +415,6 @@ class Runner:
         await self._append(events)
 
     # -- letting go ----------------------------------------------------------------------------------------------------
-
-    async def _end(self, command: CompleteRun | FailRun | CancelRun) -> Ending | None:
-        match command:
-            case FailRun(until=until) if self._tasks and not self._is_past(until):
-                await self._bodies.put_aside(waiting=True)
-                if not self._tasks:
-                    return None
-                # What is under way may finish and is kept: a retry of the run does not pay for it again.
-                await self._wait(until)
-                return None
-            case FailRun() | CancelRun() if await self._stop_attempts():
-                return None  # what had finished just before is recorded first
-            case FailRun() | CancelRun() if is_owed(self._run):
-                undoing = undoing_of(command)
-                await cancel_children(self.tools.store, self.row.id, undoing.by or THE_PARENT)
-                await self._append([undoing])
-                return None
-            case FailRun(path, failure):
-                if not path:  # its time is up, and so is that of its children
-                    await cancel_children(self.tools.store, self.row.id, THE_PARENT)
-                self.exception = with_notes(self._errors.get(path) or raised(failure), failure.notes)
-                return await self._settle(Status.FAILED, RunFailed(path, failure), one_line(path, failure))
-            case CancelRun(by):
-                await cancel_children(self.tools.store, self.row.id, by)
-                error = cut(f"cancelled by {by}", *notes(self._run))
-                return await self._settle(Status.CANCELLED, RunCancelled(by), error)
-            case CompleteRun():
-                return await self._settle(Status.COMPLETED, RunCompleted(), None)
-            case _:
-                assert_never(command)
 
     async def _settle(
         self,
