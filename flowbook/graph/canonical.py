@@ -133,3 +133,15 @@ def policy_from(stored: dict[str, Any], flow: str) -> Policy:
         return Policy(**options)
     except (TypeError, ValueError) as error:
         raise NotPortable(flow, (f"a step has an option that this release of flowbook lacks: {error}",)) from None
+
+
+def shape(cls: Any) -> str:
+    """What can be told of a class without its source."""
+    methods = ((n, f) for n, f in sorted(vars(cls).items()) if isinstance(f, types.FunctionType))
+    notes = {k: shown_type(v) for k, v in getattr(cls, "__annotations__", {}).items()}
+    return digest([cls.__qualname__, notes, [[n, bytecode(f.__code__)] for n, f in methods]])
+
+
+def shown_type(hint: Any) -> str:
+    """An annotation as text."""
+    return hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else repr(hint)

@@ -281,6 +281,10 @@ def _names(old: Defined, new: Defined) -> Iterator[str]:
                 pass
             case _ if was == meaning:
                 pass
+            case ["flow", x], ["flow", y]:
+                had, has = nested(old), nested(new)
+                found = changes(had[x], has[y]) if x in had and y in has else ()
+                yield from (f"flow `{name}`: {text}" for text in found or ("it is another one",))
             case ["import", *_], ["import", *_]:
                 yield f"`{name}` is imported by `{meaning[1]}` instead of `{was[1]}`"
             case _:
@@ -288,7 +292,7 @@ def _names(old: Defined, new: Defined) -> Iterator[str]:
 
 
 _WHAT = {"import": "an import", "callable": "a function or class", "step": "a step", "constant": "a constant",
-         "data": "data", "missing": "undefined"}  # fmt: skip
+         "flow": "a flow", "data": "data", "missing": "undefined"}  # fmt: skip
 
 
 def _meanings(d: Defined) -> dict[tuple[str, str], list[Any]]:

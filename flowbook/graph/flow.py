@@ -125,9 +125,9 @@ class Graph:
 
     @functools.cached_property
     def flows(self) -> tuple[Graph, ...]:
-        """The flows that its sub-flows run, each once."""
-        found = {n.step.flow.fingerprint: n.step.flow for n in self.nodes.values() if isinstance(n.step, Subflow)}
-        return tuple(found.values())
+        """The flows that its sub-flows run and that its code names, each once."""
+        found: tuple[Graph, ...] = self.__dict__.get("known_flows", ()) if self.fingerprint else ()
+        return found
 
     @functools.cached_property
     def has_bodies(self) -> bool:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowbook.graph.locate import FUTURE, Definition
+from flowbook.graph.locate import FUTURE, Definition, inner_codes, methods
 
 FACTORY = "__flowbook_make__"
 PLAIN_LIMIT = 16_384
@@ -206,3 +206,40 @@ def _plain(value: Any) -> bool:
     if kind in (tuple, frozenset):
         return all(_plain(v) for v in value)
     return value is None or kind in (bool, int, float, complex, str, bytes)
+
+
+def private_names(thing: types.FunctionType | type, node: Definition, space: dict[str, Any]) -> dict[str, Any]:
+    """Names that this definition alone has: what it closes over, and defaults that were taken from a variable since
+    changed (``lambda s, i=i: ...`` in a loop).
+    """
+    if isinstance(thing, type):
+        found: dict[str, Any] = {}
+        for method in methods(thing):
+            found |= {k: v for k, v in _closure(method).items() if k != "__class__"}
+        return found
+    found = _closure(thing)
+    if isinstance(node, ast.ClassDef):
+        return found
+    positional = [*node.args.posonlyargs, *node.args.args]
+    values = thing.__defaults__ or ()
+    taken = list(zip(node.args.defaults, values, strict=False)) if len(positional) >= len(values) else []
+    keywords = thing.__kwdefaults__ or {}
+    taken += [(d, keywords[a.arg]) for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+              if d is not None and a.arg in keywords]  # fmt: skip
+    read = {n for code in inner_codes(thing.__code__) for n in code.co_names}
+    for default, value in taken:
+        if isinstance(default, ast.Name):
+            same = space.get(default.id, found) is value
+            if not same or (is_plain(value) and default.id not in read):
+                found.setdefault(default.id, value)
+    return found
+
+
+def _closure(fn: types.FunctionType) -> dict[str, Any]:
+    found = {}
+    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:
+            continue  # not assigned yet: a name that its definition would not find either
+    return found

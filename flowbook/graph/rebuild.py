@@ -168,12 +168,25 @@ class _Workshop:
         races = frozenset((node, way) for node, way in spec.get("races", ()))
         limit = spec.get("run_timeout")
         made = Imperative if any(isinstance(n.step, Body) for n in nodes.values()) else Graph
-        return made(
+        whole = made(
             spec["name"], nodes, tuple(spec["entry"]), joins, schema, spec["version"], freeze,
             resources=resources, races=races, run_timeout=None if limit is None else float(limit),
             outputs=tuple(spec["outputs"]) if "outputs" in spec else None,
             doc=spec.get("doc", ""), recursion_limit=int(spec.get("recursion_limit", RECURSION_LIMIT)),
         )  # fmt: skip
+        self._name(whole)
+        return whole
+
+    def _name(self, whole: Graph) -> None:
+        """Give the flow to the code in it that names it."""
+        for module, scope in zip(self._modules, self.scopes, strict=True):
+            module.__dict__.update({n: whole for n, meaning in scope["names"].items() if meaning == ["flow", ""]})
+        for key, entry in self.callables.items():
+            own = {n for n, meaning in entry.get("private", {}).items() if meaning == ["flow", ""]}
+            for function in _functions(self._made[key], self._nodes[key]) if own else ():
+                for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+                    if name in own:
+                        cell.cell_contents = whole
 
     def discard(self) -> None:
         """Leave nothing of a failed rebuilding behind."""
@@ -306,6 +319,10 @@ class _Workshop:
                 return self._step(key, step, options)
             case ["constant", key]:
                 return self._constant(key)
+            case ["flow", ""]:
+                return None  # not made yet, see `_name`
+            case ["flow", fingerprint]:
+                return self._flow(fingerprint)
             case _:
                 raise NotPortable(self.d.flow, (f"`{name}` is {meaning!r}, which cannot be rebuilt",))
 
@@ -374,18 +391,22 @@ class _Workshop:
         seconds = stored["seconds"]  # jsonb gives 60.0 back as 60.0, but who knows of other stores
         return Pause(name, signals, None if seconds is None else float(seconds), stored["into"])
 
+    def _flow(self, fingerprint: str) -> Graph:
+        """A flow that is stored within this one."""
+        if fingerprint not in self._flows:
+            nested = self.d.sources["flows"][fingerprint]
+            d = _Nested(self.d.namespace, nested["name"], fingerprint, nested["spec"], nested["sources"])
+            self._flows[fingerprint] = rebuild(d, key=None, allow_unsigned=True)  # what holds it was verified
+        return self._flows[fingerprint]
+
     def _subflow(self, name: str, stored: Mapping[str, Any]) -> Subflow:
-        print_, given = stored["fingerprint"], stored["input"]
-        if print_ not in self._flows:
-            nested = self.d.sources["flows"][print_]
-            d = _Nested(self.d.namespace, nested["name"], print_, nested["spec"], nested["sources"])
-            self._flows[print_] = rebuild(d, key=None, allow_unsigned=True)  # what holds it was verified
+        given = stored["input"]
         if isinstance(given, str):
             given = self._made[given]
         elif given is not None:
             given = tuple((theirs, ours) for theirs, ours in given)
         key = None if stored["key"] is None else self._made[stored["key"]]
-        return Subflow(name, self._flows[print_], given, stored["into"], key, stored["queue"])
+        return Subflow(name, self._flow(stored["fingerprint"]), given, stored["into"], key, stored["queue"])
 
 
 def _keys(meanings: Any) -> Iterator[str]:

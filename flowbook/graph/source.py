@@ -12,23 +12,23 @@ running anything; saying what is wrong with it (`portable.py`).
               missing     [{name, read_by}] names that nothing defines
               frozen      name -> constant, of ``freeze=``
               local_modules   modules among the imports that are files of the user's
-              flows     fingerprint -> {name, spec, sources} of the flows that sub-flows run; left out without any
+              flows     fingerprint -> {name, spec, sources} of the flows that sub-flows run and bodies name; left out
+                        without any
 
 A name means a list: ``["import", statement, ...]``, ``["callable", key]``, ``["step", key, name, options]``,
-``["constant", key]``, ``["data", type]`` or ``["missing"]``; builtins are not listed. Names are resolved when the graph
-is described, and found to mean one thing per module.
+``["flow", fingerprint]`` (of itself: empty), ``["constant", key]``, ``["data", type]`` or ``["missing"]``; builtins are
+not listed. Names are resolved when the graph is described, and found to mean one thing per module.
 
 The fingerprint covers topology, options, trees, imports and constants; not data, places, comments or layout.
 """
 
 from __future__ import annotations
 
-import ast
 import base64
 import builtins
 import inspect
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,13 +37,13 @@ from flowbook.codec.registry import taker
 from flowbook.errors import ValueRefused
 from flowbook.graph.altered import altered, patches
 from flowbook.graph.body import Body
-from flowbook.graph.canonical import bytecode, digest, policy_json, storable, tree
+from flowbook.graph.canonical import bytecode, digest, policy_json, shape, shown_type, storable, tree
 from flowbook.graph.carried import packed
 from flowbook.graph.changes import changes  # part of what this module offers, in a file of its own
 from flowbook.graph.decorated import decorators_of, definition_of
 from flowbook.graph.flow import RECURSION_LIMIT, Graph, may_call
-from flowbook.graph.free import importable, imports, installed, is_plain, names_of, reference
-from flowbook.graph.locate import FUTURE, Definition, Nowhere, inner_codes, methods, namespace_of, place_of, shown_file
+from flowbook.graph.free import importable, imports, installed, is_plain, names_of, private_names, reference
+from flowbook.graph.locate import FUTURE, Definition, Nowhere, namespace_of, place_of, shown_file
 from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause
 from flowbook.graph.resource import Resource
@@ -70,13 +70,25 @@ def describe(graph: Graph) -> Described:
     """The code of a graph. Reads sources, so it is done once per graph and kept. Raises nothing for odd code."""
     found: Described | None = graph.__dict__.get("_described")
     if found is None:
-        found = graph.__dict__["_described"] = _Collector(graph).describe()
+        _under_way.append(graph)
+        try:
+            found = graph.__dict__["_described"] = _Collector(graph).describe()
+        finally:
+            _under_way.remove(graph)
     return found
+
+
+_under_way: list[Graph] = []
+"""What is being described: flows may name each other."""
 
 
 def take_as(graph: Graph, described: Described) -> None:
     """Let ``describe(graph)`` be this: a graph out of a pickle has no sources to read, and is what it was."""
-    graph.__dict__.update(_described=described, fingerprint=described.fingerprint)
+    graph.__dict__.update(_described=described, fingerprint=described.fingerprint, known_flows=_subflows(graph))
+
+
+def _subflows(graph: Graph) -> tuple[Graph, ...]:
+    return tuple(n.step.flow for n in graph if isinstance(n.step, Subflow))
 
 
 class _Collector:
@@ -95,6 +107,8 @@ class _Collector:
         """Ids are compared, so nothing that has one may go."""
         self._spaces: dict[int, int] = {}
         self._homes = self._home_modules()
+        self._flows: dict[str, Graph] = {}
+        """Fingerprint -> flow that some of this code names."""
 
     def describe(self) -> Described:
         nodes = [self._node(name) for name in self.graph.nodes]
@@ -124,10 +138,12 @@ class _Collector:
             "frozen": self._frozen(),
             "local_modules": sorted({m for m in map(_module_in, statements) if not installed(m)}),
         }
-        if self.graph.flows:
+        flows = {flow.fingerprint: flow for flow in (*_subflows(self.graph), *self._flows.values())}
+        self.graph.__dict__["known_flows"] = tuple(flows.values())
+        if flows:
             sources["flows"] = {
                 d.fingerprint: {"name": flow.name, "spec": d.spec, "sources": d.sources}
-                for flow, d in ((flow, describe(flow)) for flow in self.graph.flows)
+                for flow, d in ((flow, describe(flow)) for flow in flows.values())
             }
         if self.graph.pickled:
             sources["carried"] = packed(self.graph)
@@ -222,7 +238,7 @@ class _Collector:
             return None
         return {
             "class": self.callable(schema.source, schema.source.__name__),
-            "fields": {k: _shown_type(t) for k, t in schema.annotations.items()},
+            "fields": {k: shown_type(t) for k, t in schema.annotations.items()},
             "reducers": {k: getattr(r, "__qualname__", type(r).__name__) for k, r in schema.reducers.items()},
         }
 
@@ -263,7 +279,7 @@ class _Collector:
         except Nowhere as nowhere:
             entry["reason"] = storable(str(nowhere))
             code = getattr(inner, "__code__", None)
-            entry["code"] = digest(bytecode(code)) if code else _shape(thing)
+            entry["code"] = digest(bytecode(code)) if code else shape(thing)
             return
         node = place.node
         entry |= {
@@ -279,7 +295,7 @@ class _Collector:
         self._trees[key] = tree(node, kept)
         space = namespace_of(inner)
         scope = entry["scope"] = self._scope(space, inner.__module__)
-        private = _private(inner, node, space)
+        private = private_names(inner, node, space)
         names = names_of(node, private, kept, place.flags)
         entry["eager"] = sorted(names.eager)
         entry["private"] = {n: self._meaning(n, v, key, node) for n, v in sorted(private.items())}
@@ -316,6 +332,8 @@ class _Collector:
         if isinstance(value, Step):
             key = self.callable(value.fn, name, as_step=True)
             return ["step", key, value.name, policy_json(value.policy)]
+        if isinstance(value, Graph):
+            return self._flow(name, value, reader, node)
         if isinstance(value, Resource) and reference(value) is None:
             return ["callable", self._resource(value)]
         if is_plain(value):
@@ -334,6 +352,19 @@ class _Collector:
                 return ["constant", key]
         self._reads(name, value, reader, "")
         return ["data", type(value).__name__]
+
+    def _flow(self, name: str, value: Graph, reader: str, node: Definition) -> list[Any]:
+        """A flow that a body spawns is known wherever the body is."""
+        if value is self.graph:
+            return ["flow", ""]
+        if any(value is other for other in _under_way):
+            self._reads(name, value, reader, "the two flows name each other, which cannot be stored: pass it as input")
+            return ["data", "flow"]
+        self._flows[found := describe(value).fingerprint] = value
+        statements = imports(name, value, node)
+        if statements and self._by_reference(_module_in(statements[0])):
+            return ["import", *statements]
+        return ["flow", found]
 
     def _reads(self, name: str, value: Any, reader: str, why: str) -> None:
         kind = type(value)
@@ -461,43 +492,6 @@ class _Collector:
                 return meaning
 
 
-def _private(thing: types.FunctionType | type, node: Definition, space: dict[str, Any]) -> dict[str, Any]:
-    """Names that this definition alone has: what it closes over, and defaults that were taken from a variable since
-    changed (``lambda s, i=i: ...`` in a loop).
-    """
-    if isinstance(thing, type):
-        found: dict[str, Any] = {}
-        for method in methods(thing):
-            found |= {k: v for k, v in _closure(method).items() if k != "__class__"}
-        return found
-    found = _closure(thing)
-    if isinstance(node, ast.ClassDef):
-        return found
-    positional = [*node.args.posonlyargs, *node.args.args]
-    values = thing.__defaults__ or ()
-    taken = list(zip(node.args.defaults, values, strict=False)) if len(positional) >= len(values) else []
-    keywords = thing.__kwdefaults__ or {}
-    taken += [(d, keywords[a.arg]) for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-              if d is not None and a.arg in keywords]  # fmt: skip
-    read = {n for code in inner_codes(thing.__code__) for n in code.co_names}
-    for default, value in taken:
-        if isinstance(default, ast.Name):
-            same = space.get(default.id, found) is value
-            if not same or (is_plain(value) and default.id not in read):
-                found.setdefault(default.id, value)
-    return found
-
-
-def _closure(fn: types.FunctionType) -> dict[str, Any]:
-    found = {}
-    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
-        try:
-            found[name] = cell.cell_contents
-        except ValueError:
-            continue  # not assigned yet: a name that its definition would not find either
-    return found
-
-
 def _both(known: list[Any] | None, new: list[Any]) -> list[Any]:
     """Two readers of one module reach different submodules through the same name."""
     if known is not None and known[0] == new[0] == "import":
@@ -507,16 +501,3 @@ def _both(known: list[Any] | None, new: list[Any]) -> list[Any]:
 
 def _module_in(statement: str) -> str:
     return statement.split()[1]
-
-
-def _shape(cls: Any) -> str:
-    """What can be told of a class without its source."""
-    methods: Iterable[tuple[str, Callable[..., Any]]] = (
-        (n, f) for n, f in sorted(vars(cls).items()) if isinstance(f, types.FunctionType)
-    )
-    notes = {k: _shown_type(v) for k, v in getattr(cls, "__annotations__", {}).items()}
-    return digest([cls.__qualname__, notes, [[n, bytecode(f.__code__)] for n, f in methods]])
-
-
-def _shown_type(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else repr(hint)

@@ -15,7 +15,7 @@ from uuid import UUID
 from flowbook.errors import IllegalTransition
 from flowbook.graph.flow import Graph
 from flowbook.plan import undoing
-from flowbook.plan.calls import OF_CALLS, is_call, laid_aside, of_call, without_calls
+from flowbook.plan.calls import OF_CALLS, is_call, laid_aside, of_call, to_repeat, without_calls
 from flowbook.plan.events import (
     AttemptFailed,
     CallFinished,
@@ -91,7 +91,7 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
                 run.id, run.flow, status, seq, movement.tokens, movement.scopes, movement.counts,
                 _without(run.troubles, path), waits=run.waits, fans=run.fans, handed=_without(run.handed, path),
                 calls=run.calls, heard=run.heard, floor=run.floor, since=run.since,
-                children=_without_those_of(run.children, path),
+                children=run.children,
                 mail=run.mail, cancelled_by=run.cancelled_by,
                 started=_without(run.started, path), failure=run.failure, failed_path=run.failed_path,
                 limit=run.limit,
@@ -106,8 +106,8 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
             trouble = Trouble(old.failed + (not lost), old.lost + lost, retry_at, final, failure)
             troubles = {**run.troubles, path: trouble}
             started, handed = _without(run.started, path), _without(run.handed, path)
-            calls = {p: c for p, c in run.calls.items() if p not in event.because} if event.because else run.calls
-            return replace(run, seq=seq, troubles=troubles, started=started, handed=handed, calls=calls)
+            run = to_repeat(run, event.because)
+            return replace(run, seq=seq, troubles=troubles, started=started, handed=handed)
         case StepHandedOut(path, attempt, proof, due):
             _standing_at(run, path)
             handed = {**run.handed, path: HandedOut(attempt, proof, due)}
@@ -262,11 +262,6 @@ def _standing_at(run: Run, path: str) -> Token:
         f"{path} ({node_of(path)}) had an outcome, but no token stands there: the journal is damaged, or the flow's "
         f"topology is not the one that this run was started with"
     )
-
-
-def _without_those_of(children: Mapping[str, Child], path: str) -> Mapping[str, Child]:
-    """The children that a body at ``path`` has not started: what has become of the others is no matter of the run's."""
-    return {p: c for p, c in children.items() if not p.startswith(f"{path}/")} if children else children
 
 
 def _without(mapping: Mapping[str, _T], key: str) -> Mapping[str, _T]:

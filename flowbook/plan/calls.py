@@ -18,7 +18,16 @@ from datetime import datetime
 from typing import Any, TypeVar, assert_never
 
 from flowbook.graph.step import Policy
-from flowbook.plan.commands import BeginWait, Command, EndWait, StartStep, TakeSignal, WaitForSignal, WaitUntil
+from flowbook.plan.commands import (
+    BeginWait,
+    Command,
+    EndWait,
+    RunChild,
+    StartStep,
+    TakeSignal,
+    WaitForSignal,
+    WaitUntil,
+)
 from flowbook.plan.events import AttemptFailed, CallFinished, Event, SignalRefused, WaitBegan
 from flowbook.plan.records import Call, Letter, Phase, Run, Trouble, Waiting
 from flowbook.plan.waiting import at_wait
@@ -35,17 +44,19 @@ class Asked:
     token: str
     """Id of the token at whose step it was made."""
     name: str
-    """Of the step, the signal or ``sleep``."""
+    """Of the step, the signal, the spawned flow or ``sleep``."""
     digest: str
     """See `Call.digest`."""
     shown: str
     """See `Call.shown`."""
     policy: Policy | None = None
-    """Of the step; None: it is a pause."""
+    """Of the step; None: it is a pause or a child."""
     names: tuple[str, ...] = ()
     """The signals that a pause listens for."""
     seconds: float | None = None
     """How long a pause may last; None: as long as it takes."""
+    child: bool = False
+    """True: it is a child, whose end is its outcome."""
 
 
 def outer_of(run: Run, path: str) -> str | None:
@@ -105,9 +116,20 @@ def without_calls(run: Run, path: str) -> Run:
     """A run without what is kept of the calls of a step that has its outcome."""
     calls, waits = _but_below(path, run.calls), _but_below(path, run.waits)
     troubles, started = _but_below(path, run.troubles), _but_below(path, run.started)
-    if calls is run.calls and waits is run.waits and troubles is run.troubles and started is run.started:
+    children = _but_below(path, run.children)
+    old = (run.calls, run.waits, run.troubles, run.started, run.children)
+    if all(a is b for a, b in zip((calls, waits, troubles, started, children), old, strict=True)):
         return run
-    return replace(run, calls=calls, waits=waits, troubles=troubles, started=started)
+    return replace(run, calls=calls, waits=waits, troubles=troubles, started=started, children=children)
+
+
+def to_repeat(run: Run, because: Sequence[str]) -> Run:
+    """A run whose body has failed of these calls: it makes them anew, and children among them are retried."""
+    if not because:
+        return run
+    calls = {p: c for p, c in run.calls.items() if p not in because}
+    children = {p: replace(c, again=c.again or p in because) for p, c in run.children.items()}
+    return replace(run, calls=calls, children=children)
 
 
 def laid_aside(started: Mapping[str, int], path: str, attempt: int) -> Mapping[str, int]:
@@ -167,7 +189,9 @@ def soonest(commands: Sequence[Command], at: datetime | None) -> datetime | None
 
 def _at_call(
     call: Asked, run: Run, letters: Sequence[Letter], now: datetime
-) -> StartStep | WaitUntil | TakeSignal | BeginWait | EndWait | WaitForSignal:
+) -> StartStep | WaitUntil | TakeSignal | BeginWait | EndWait | WaitForSignal | RunChild:
+    if call.child:
+        return RunChild(call.path, call.token, call.name)
     if call.policy is None:
         place = (call.path, call.token, call.name)
         return at_wait(place, call.names, run.waits.get(call.path), letters, now)

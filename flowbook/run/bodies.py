@@ -19,17 +19,19 @@ from flowbook.graph.binding import StateView
 from flowbook.graph.body import Body
 from flowbook.graph.mapping import Map
 from flowbook.plan.calls import outer_of
-from flowbook.plan.commands import BeginWait, EndHandOut, EndWait, StartStep, TakeAnswer, TakeSignal
-from flowbook.plan.events import AttemptFailed, SignalRefused, StepStarted, WaitBegan
+from flowbook.plan.commands import BeginWait, EndHandOut, EndWait, RunChild, StartStep, TakeAnswer, TakeSignal
+from flowbook.plan.events import AttemptFailed, ChildStarted, SignalRefused, StepStarted, WaitBegan
 from flowbook.plan.journal import Entry, Kind, to_entry
 from flowbook.plan.records import Run, View
 from flowbook.run import scopes
 from flowbook.run.attempts import Outcome, attempt
 from flowbook.run.called import at_once, failed_for_good, minded, tried
 from flowbook.run.calls import Desk, Wanted
+from flowbook.run.children import Children
 from flowbook.run.context import Context
 from flowbook.run.pauses import Pauses
 from flowbook.run.raised import blamed
+from flowbook.run.spawning import cared_for
 from flowbook.run.undoing import undone
 from flowbook.run.values import Copies
 
@@ -51,6 +53,7 @@ class Bodies:
         self._runner = runner
         self.desk = Desk(self._record, runner._latch.open, runner.tools.key, runner.row.created_at)
         self.desk.stop, self.desk.add = self._stop, self._add
+        self.desk.read = runner.tools.store.outcomes_now
         if runner.tools.always_suspend:
             self.desk.quiet = QUIET_WHEN_SUSPENDING
         self._aside: set[str] = set()
@@ -89,6 +92,8 @@ class Bodies:
                 outcome = await self._runner._maps.attempt(command, view)
             else:
                 outcome = await (undone if command.undoes else attempt)(bench, command, view)
+            if outcome.entry is not None and desk.callers:
+                await desk.begun(command.path)
         except asyncio.CancelledError:
             if command.path not in aside:
                 desk.leave(command.path, returned=False)
@@ -135,6 +140,15 @@ class Bodies:
         """What a command comes to that is about a call, as `Pauses.mind` does it for nodes."""
         assert not isinstance(command, TakeAnswer | EndHandOut), "what a call's step returns is its result"
         return minded(self.desk.open[command.path].wanted, command, pauses, read, self._now())
+
+    async def child(self, command: RunChild, children: Children) -> ChildStarted | Outcome | None:
+        """What a command about a child comes to: of a sub-flow's node, or of one that a body has spawned."""
+        if "/" not in command.path:
+            return await children.mind(command, self._record())
+        request = self.desk.open.get(command.path)
+        if request is None:
+            return None  # its body has ended meanwhile
+        return await cared_for(children, request.wanted, command, self._record(), self._now())
 
     def is_suspect(self, path: str) -> bool:
         """True if a call may have been under way when a process died."""

@@ -15,7 +15,7 @@ something new. While it does so, answers come in the order of the journal, so th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,13 +23,15 @@ from uuid import UUID, uuid5
 
 from flowbook.codec import fresh
 from flowbook.errors import CallsChanged, UsageError
+from flowbook.graph.flow import Graph
 from flowbook.plan.calls import Asked
 from flowbook.plan.journal import Entry, Kind
 from flowbook.plan.records import Call, Run
 from flowbook.plan.sealed import Sealed
+from flowbook.run.items import Read
 from flowbook.run.raised import exception_of
 from flowbook.run.scopes import Scope, current
-from flowbook.run.values import unsealed
+from flowbook.run.values import Copies, has_placeholders, unsealed
 
 QUIET = 5.0
 """Seconds after which a body some of whose tasks wait for something else than calls counts as at rest: what it waits
@@ -54,6 +56,10 @@ class Wanted:
     """What the payload of a signal must be."""
     instant: bool = False
     """True: its outcome is on its way already, and nothing is to be done for it."""
+    flow: Graph | None = None
+    """What a child runs; None: it is no child."""
+    input: Mapping[str, Any] | None = None
+    """What a child begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,10 @@ class Desk:
         """Stops the attempt at a path."""
         self.add: Callable[[Wanted, Any], None] = lambda wanted, value: None
         """Puts the outcome of a call that is over at once on its way."""
+        self.read: Read | None = None
+        """Reads the results of maps, of children that are graphs, when they are looked at."""
+        self._moved: list[asyncio.Future[None]] = []
+        """Who waits for any news."""
 
     def asked(self) -> Sequence[Asked]:
         """The calls that wait for something to be done, in the order in which they were made."""
@@ -100,7 +110,11 @@ class Desk:
 
     def answer(self, entries: Sequence[Entry]) -> None:
         """Give durable outcomes to who waits for them."""
-        calls = self.run().calls
+        calls, moved = self.run().calls, self._moved
+        self._moved = []
+        for waiting in moved:
+            if not waiting.done():
+                waiting.set_result(None)
         for entry in entries:
             if entry.kind in (Kind.FINISHED, Kind.ATTEMPT_FAILED) and (call := calls.get(entry.path)) is not None:
                 self.flying.discard(entry.path)
@@ -142,6 +156,21 @@ class Desk:
             caller = self.callers.pop(path, None)
             if caller is not None:
                 caller.close(keep=True)
+
+    async def begun(self, path: str) -> None:
+        """Wait until all that a body has spawned is under way: it may return without joining it."""
+        caller = self.callers.get(path)
+        while caller is not None and not caller.closed and self._has_unbegun(caller):
+            news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._moved.append(news)
+            await caller.held(news, lambda: None)
+
+    def _has_unbegun(self, caller: Caller) -> bool:
+        children = self.run().children
+        return any(
+            r.caller is caller and r.wanted.flow is not None and (p not in children or children[p].again)
+            for p, r in self.open.items()
+        )
 
     def leave(self, path: str, *, returned: bool) -> BaseException | None:
         """A body has ended: withdraw what it has not waited for. The error that its calls come to, if any."""
@@ -265,7 +294,10 @@ class Caller:
         """What a body gets of a call that is over; raises the exception that ended it."""
         if call.failure is not None:
             raise exception_of(path, call)
-        return unsealed(call.result, self.desk.key) if type(call.result) is Sealed else fresh(call.result)
+        result, desk = call.result, self.desk
+        if type(result) is dict and has_placeholders(result):  # the state of a child
+            return dict(Copies(result, desk.key, None, desk.read))
+        return unsealed(result, desk.key) if type(result) is Sealed else fresh(result)
 
     def uuid(self) -> UUID:
         """The same at the same place of the same run."""

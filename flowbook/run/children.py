@@ -15,7 +15,7 @@ together, at every point at which a process may die:
     child that it waits for, so an end that was told to a run that had failed then is found after its retry.
   - The outcome of the path (`ChildFinished`) is at most one, as every outcome is.
 
-For other users of children (a body that calls ``ctx.spawn``, an item of a map) than the node `Subflow`:
+For other users of children (a body that calls ``ctx.spawn``: `spawning.py`, an item of a map) than the node `Subflow`:
 
   - ``event = await children.begin(path, graph, input, key=..., queue=..., number=1)`` has the run started, and answers
     with the `ChildStarted` to be appended. Any path will do; apply() asks for no token there.
@@ -100,6 +100,10 @@ class Children:
         """True if there is a child at a path and nothing to do before there is news of it."""
         child = run.children.get(path)
         return child is not None and child.id in self._alive
+
+    async def know(self, graph: Graph) -> None:
+        """See to it that the code of a child is known here: its result is folded by it, and it may have to run."""
+        await self._tools.define(graph)
 
     @property
     def linger(self) -> float:

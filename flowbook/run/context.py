@@ -18,6 +18,7 @@ from flowbook.plan.paths import item_of
 from flowbook.run import asking
 from flowbook.run.calls import Caller
 from flowbook.run.handout import HandOut
+from flowbook.run.spawned import Spawned, joined, spawned
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,23 @@ class Context:
         Each coroutine numbers its own calls. The first exception is raised, after the others have been stopped.
         """
         return asking.gathered(self._caller(), awaitables)
+
+    def spawn(self, flow: Any, /, **input: Any) -> Spawned:
+        """Have another flow run as a child, a run of its own, and go on at once: ``child = ctx.spawn(invoice, n=3)``.
+
+        ``await ctx.join(child)``, or ``await child``, waits for its result. A body that runs again finds the same
+        child. It is cancelled with this run; it goes on if it is not joined. Raises `StateError` for an input that does
+        not fit, `Unencodable` for one that cannot be stored.
+        """
+        return spawned(self._caller(), flow, input)
+
+    def join(self, child: Spawned) -> Awaitable[Any]:
+        """Wait for a child, durably, and return its result: of an imperative flow what it returns, of others a dict.
+
+        Raises `ChildFailed` if it failed or was cancelled. A run that fails of that and is retried has the child go on
+        from where it failed.
+        """
+        return joined(self._caller(), child)
 
     def emit(self, name: str, payload: Mapping[str, Any] | Any = None, /) -> Awaitable[None]:
         """Write an event into the run's journal, once, for whoever watches it."""

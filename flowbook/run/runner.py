@@ -228,7 +228,7 @@ class Runner:
         if self._draining or not self.tools.store.steady:
             return False
         if isinstance(command, RunChild):
-            done: Event | Outcome | None = await self._children.mind(command, self._run)
+            done: Event | Outcome | None = await self._bodies.child(command, self._children)
         elif isinstance(command, BeginMap | CollectItem | EndMap):
             done = await self._maps.mind(command, self._run)
             self._errors.pop(command.path, None)  # an item's failure is in the journal, and there may be many

@@ -182,3 +182,65 @@ def test_what_an_imperative_flow_has_called_can_be_looked_at(fresh_database: str
             await app.__aexit__(None, None, None)
 
     asyncio.run(scenario())
+
+
+SPAWNING = '''
+"""argv: url, file: one run of `parent` under the key "k"; what the steps of its children do goes into the file."""
+import asyncio, json, sys
+import flowbook as fb
+
+def mark(text):
+    with open(sys.argv[2], "a") as file:
+        file.write(text + "\\n")
+
+@fb.step
+async def slow(name: str) -> str:
+    mark(name)
+    await asyncio.sleep(0.3)
+    return name.upper()
+
+@fb.flow
+async def child(ctx, name: str) -> list[str]:
+    return [await ctx.step(slow, name + n) for n in "123"]
+
+@fb.flow
+async def parent(ctx) -> list[object]:
+    a = ctx.spawn(child, name="a")
+    await ctx.sleep(0.1)
+    b = ctx.spawn(child, name="b")
+    return [await ctx.join(b), await a]
+
+async def main():
+    async with fb.connect(sys.argv[1]) as app:
+        run = await app.start(parent, key="k")
+        print(json.dumps([await run.result(), sorted(str(row.id) for row in await run.children())]), flush=True)
+
+asyncio.run(main())
+'''
+
+
+def test_killed_with_its_children_under_way_a_parent_goes_on_with_the_same_ones(
+    fresh_database: str, tmp_path: Path
+) -> None:
+    """No second child is started, and no step of theirs that had ended runs again."""
+    marks = tmp_path / "marks"
+    marks.touch()
+
+    def begin() -> subprocess.Popen[str]:
+        argv = [sys.executable, "-c", SPAWNING, fresh_database, str(marks)]
+        return subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+    for wanted in (2, 4):
+        child = begin()
+        deadline = time.monotonic() + 30
+        while len(set(marks.read_text().split())) < wanted and child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        child.send_signal(signal.SIGKILL)
+        child.communicate(timeout=10)
+    out, _ = begin().communicate(timeout=60)
+    result, children = json.loads(out)
+    assert result == [["B1", "B2", "B3"], ["A1", "A2", "A3"]]
+    assert len(children) == 2
+    seen = marks.read_text().split()
+    assert set(seen) == {"a1", "a2", "a3", "b1", "b2", "b3"}
+    assert len(seen) <= 6 + 2 * 2, seen

@@ -1,0 +1,77 @@
+"""Spawned: what a body holds of a child that it has started.
+
+Owns: `Spawned`, making the call (`spawned`) and waiting for its outcome (`joined`). Refuses: what is done for it
+(`spawning.py`), and what holds a run and its children together (`children.py`).
+
+The call is made by ``spawn`` and its outcome is the child's end, so a join is no call: it waits for the one that is
+open. Until then the body may do what it likes. Nobody has to join: a body that returns waits until its children have
+begun, and no longer. Who stops waiting for a child (a time limit around a join) has not stopped the child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Mapping
+from typing import Any
+
+from flowbook.codec import encode, fresh
+from flowbook.errors import UsageError
+from flowbook.graph.flow import Graph
+from flowbook.plan.calls import Asked
+from flowbook.plan.records import Call
+from flowbook.run.asking import Answer, identity
+from flowbook.run.calls import Caller, Wanted
+
+
+class Spawned:
+    """A child of a body. Made by ``ctx.spawn``; ``await`` it, or ``ctx.join`` it, for its result, as often as you like.
+
+    In the body that has spawned it only: it is no value that a step could be given.
+    """
+
+    __slots__ = ("_caller", "_future", "path")
+
+    def __init__(self, path: str, caller: Caller, future: asyncio.Future[Call]) -> None:
+        self.path = path
+        """``order#1/invoice#1``: the first child that runs ``invoice``."""
+        self._caller, self._future = caller, future
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return joined(self._caller, self).__await__()
+
+    def __repr__(self) -> str:
+        return f"<child {self.path}>"
+
+
+def spawned(caller: Caller, flow: Any, given: Mapping[str, Any]) -> Spawned:
+    """``ctx.spawn(invoice, order=order)``. Raises `StateError` for an input that does not fit, `Unencodable`."""
+    caller.check()
+    if not isinstance(flow, Graph):
+        raise UsageError(
+            f"ctx.spawn({flow!r}): give it a flow, then its input by name: ctx.spawn(invoice, order=order)"
+        )
+    flow.accept(given)  # refused here, where the line is known
+    encode(dict(given), at=f"the input of {flow.name!r}")
+    path = caller.place(flow.name)
+    digest = identity("spawn", flow.name, dict(given))
+    asked = Asked(path, caller.token, flow.name, digest, f"spawn({flow.name})", child=True)
+    # Copied now, because the body may change its own before the child has begun.
+    own: dict[str, Any] = {name: fresh(value) for name, value in given.items()}
+    return Spawned(path, caller, caller.ask(Wanted(asked, flow=flow, input=own)))
+
+
+def joined(caller: Caller, child: Any) -> Answer:
+    """``await ctx.join(child)``. Raises `ChildFailed` if it did not end well."""
+    caller.check()
+    if not isinstance(child, Spawned):
+        raise UsageError(f"ctx.join({child!r}): give it what ctx.spawn has returned")
+    if child._caller is not caller:
+        raise UsageError(f"{child!r} is joined by {caller.path}: a child is joined in the body that has spawned it")
+    return _joined(caller, child.path, child._future)
+
+
+async def _joined(caller: Caller, path: str, future: asyncio.Future[Call]) -> Any:
+    if not future.done():
+        await caller.held(future, lambda: None)
+    caller.take(future)
+    return caller.result(path, future.result())
