@@ -113,12 +113,14 @@ def of_call(run: Run, event: Event, seq: int) -> Run | None:
 
 
 def without_calls(run: Run, path: str) -> Run:
-    """A run without what is kept of the calls of a step that has its outcome."""
+    """A run without what is kept of the calls of a step that has its outcome, the children that it has spawned among
+    them: what has become of those that it has not joined is no matter of the run's.
+    """
     calls, waits = _but_below(path, run.calls), _but_below(path, run.waits)
     troubles, started = _but_below(path, run.troubles), _but_below(path, run.started)
     children = _but_below(path, run.children)
-    old = (run.calls, run.waits, run.troubles, run.started, run.children)
-    if all(a is b for a, b in zip((calls, waits, troubles, started, children), old, strict=True)):
+    same = calls is run.calls and waits is run.waits and troubles is run.troubles
+    if same and started is run.started and children is run.children:
         return run
     return replace(run, calls=calls, waits=waits, troubles=troubles, started=started, children=children)
 

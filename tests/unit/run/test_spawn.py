@@ -20,7 +20,7 @@ from flowbook.ports import RunRow
 from flowbook.run import children as children_module
 from flowbook.run.context import Context
 from flowbook.testing import run_to_completion
-from tests.unit.run.apps import Apps, scenario, until
+from tests.unit.run.apps import Apps, scenario, step_of, until
 
 RAN: Counter[str] = Counter()
 BROKEN: set[str] = set()
@@ -85,6 +85,8 @@ async def test_a_spawned_child_runs_beside_its_body_and_its_result_is_joined(app
         "parent#1/child#2": Status.COMPLETED,
     }
     assert RAN == {"one": 1, "two": 1, "mine": 1}
+    shown = step_of(await run.view(), "parent#1/child#2")
+    assert (shown.child, shown.result) == (children_of(apps, run)["parent#1/child#2"].id, "TWO")
 
 
 @scenario
