@@ -14,10 +14,11 @@ from typing import Any
 
 from flowbook.errors import NotPortable
 from flowbook.graph.body import Body
-from flowbook.graph.flow import Graph, Node, Place
+from flowbook.graph.flow import Graph, Node
 from flowbook.graph.imperative import Imperative
 from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause
+from flowbook.graph.places import Place
 from flowbook.graph.state import schema_of
 from flowbook.graph.step import Step
 from flowbook.graph.subflow import Subflow

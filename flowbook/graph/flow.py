@@ -21,6 +21,7 @@ from flowbook.graph.forms import machine, of_class
 from flowbook.graph.mapping import Map
 from flowbook.graph.names import END, NAME, START
 from flowbook.graph.pause import Pause, Signal, length
+from flowbook.graph.places import KINDS, Place, is_same, may_call
 from flowbook.graph.race import begins, races
 from flowbook.graph.resource import Resource, collected
 from flowbook.graph.retrying import RetryOn
@@ -32,8 +33,6 @@ RECURSION_LIMIT = 1_000
 """A cycle that goes round so often will hardly ever end by itself."""
 
 Router = Callable[[Any], Any]
-Place = Step | Pause | Map | Subflow
-"""What can be a node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,8 +381,8 @@ class _Builder:
             known = self.steps.setdefault(thing.name, thing)
             if thing.name in (START, END):
                 self.problems.append(f"a step is called {thing.name}: give it another name")
-            elif known is not thing and not _same(known, thing):
-                kinds = {_KINDS[type(x)] for x in (known, thing)}
+            elif known is not thing and not is_same(known, thing):
+                kinds = {KINDS[type(x)] for x in (known, thing)}
                 self.problems.append(
                     f"two different {kinds.pop() if len(kinds) == 1 else 'nodes'} are called {thing.name}: "
                     "rename one, or use .as_() to give it another name"
@@ -487,21 +486,3 @@ class _Builder:
         if begins(entry, self.fragments, self.problems):
             self.races.add((START, 0))
         return entry
-
-
-def may_call(place: Place) -> bool:
-    """May this node's body make durable calls (``ctx.step`` and its like)?"""
-    step = place.step if isinstance(place, Map) else place
-    return isinstance(step, Step) and step.is_async and slots(step).context
-
-
-_KINDS: Mapping[type, str] = {Step: "steps", Pause: "pauses", Map: "maps", Subflow: "sub-flows"}
-
-
-def _same(one: Place, other: Place) -> bool:
-    """Are these the same node? Two pauses that look alike are not: each is waited at for itself."""
-    if isinstance(one, Map) and isinstance(other, Map):
-        return one.step.fn is other.step.fn and replace(one, step=other.step) == other
-    parts = ("fn", "guard", "compensation")
-    alike = isinstance(one, Step) and isinstance(other, Step)
-    return alike and all(getattr(one, part) is getattr(other, part) for part in parts)

@@ -243,3 +243,8 @@ def _closure(fn: types.FunctionType) -> dict[str, Any]:
         except ValueError:
             continue  # not assigned yet: a name that its definition would not find either
     return found
+
+
+def module_in(statement: str) -> str:
+    """The module that an import statement names."""
+    return statement.split()[1]

@@ -33,12 +33,13 @@ from flowbook.graph.body import Body
 from flowbook.graph.canonical import canonical_json, policy_from
 from flowbook.graph.carried import unpacked
 from flowbook.graph.changes import changes
-from flowbook.graph.flow import RECURSION_LIMIT, Graph, Node, Place
+from flowbook.graph.flow import RECURSION_LIMIT, Graph, Node
 from flowbook.graph.free import FACTORY, module_for
 from flowbook.graph.imperative import Imperative
 from flowbook.graph.locate import ORIGINS, Definition, Origin, methods, parse
 from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause, Signal
+from flowbook.graph.places import Place
 from flowbook.graph.portable import obstacles
 from flowbook.graph.resource import Resource, resource
 from flowbook.graph.sign import verify

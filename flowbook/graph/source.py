@@ -41,11 +41,12 @@ from flowbook.graph.canonical import bytecode, digest, policy_json, shape, shown
 from flowbook.graph.carried import packed
 from flowbook.graph.changes import changes  # part of what this module offers, in a file of its own
 from flowbook.graph.decorated import decorators_of, definition_of
-from flowbook.graph.flow import RECURSION_LIMIT, Graph, may_call
-from flowbook.graph.free import importable, imports, installed, is_plain, names_of, private_names, reference
+from flowbook.graph.flow import RECURSION_LIMIT, Graph
+from flowbook.graph.free import importable, imports, installed, is_plain, module_in, names_of, private_names, reference
 from flowbook.graph.locate import FUTURE, Definition, Nowhere, namespace_of, place_of, shown_file
 from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause
+from flowbook.graph.places import may_call
 from flowbook.graph.resource import Resource
 from flowbook.graph.step import Step
 from flowbook.graph.subflow import Subflow
@@ -136,7 +137,7 @@ class _Collector:
             "data": list(self.data.values()),
             "missing": list(self.missing.values()),
             "frozen": self._frozen(),
-            "local_modules": sorted({m for m in map(_module_in, statements) if not installed(m)}),
+            "local_modules": sorted({m for m in map(module_in, statements) if not installed(m)}),
         }
         flows = {flow.fingerprint: flow for flow in (*_subflows(self.graph), *self._flows.values())}
         self.graph.__dict__["known_flows"] = tuple(flows.values())
@@ -339,7 +340,7 @@ class _Collector:
         if is_plain(value):
             return ["constant", self._constant(name, value, reader)]
         statements = imports(name, value, node)
-        if statements and (isinstance(value, types.ModuleType) or self._by_reference(_module_in(statements[0]))):
+        if statements and (isinstance(value, types.ModuleType) or self._by_reference(module_in(statements[0]))):
             return ["import", *statements]
         if isinstance(value, types.ModuleType):
             self._reads(name, value, reader, "a module that was made in memory cannot be imported elsewhere")
@@ -362,7 +363,7 @@ class _Collector:
             return ["data", "flow"]
         self._flows[found := describe(value).fingerprint] = value
         statements = imports(name, value, node)
-        if statements and self._by_reference(_module_in(statements[0])):
+        if statements and self._by_reference(module_in(statements[0])):
             return ["import", *statements]
         return ["flow", found]
 
@@ -497,7 +498,3 @@ def _both(known: list[Any] | None, new: list[Any]) -> list[Any]:
     if known is not None and known[0] == new[0] == "import":
         return ["import", *dict.fromkeys([*known[1:], *new[1:]])]
     return new
-
-
-def _module_in(statement: str) -> str:
-    return statement.split()[1]

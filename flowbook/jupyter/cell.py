@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from flowbook.errors import DeclarationError, FlowbookError, TopologyError
 from flowbook.graph.expression import Composable, Fragment, Terminal
-from flowbook.graph.flow import Graph, Place
+from flowbook.graph.flow import Graph
 from flowbook.graph.flow import graph as make_graph
 from flowbook.graph.imperative import imperative
 from flowbook.graph.mapping import Map
 from flowbook.graph.names import NAME
 from flowbook.graph.pause import Pause
+from flowbook.graph.places import Place
 from flowbook.graph.step import Step
 from flowbook.ids import short
 from flowbook.jupyter.limits import LIMITS, limits

@@ -71,8 +71,9 @@ class Bodies:
         wanted = desk.known.get(path)
         step: Any = wanted.step if wanted is not None else runner.graph.nodes[command.node].step
         step = step.step if isinstance(step, Map) else step
-        caller = desk.caller(path, command.token)  # of this attempt: once it is put aside it makes no calls any more
-        if step.is_async:
+        # Of this attempt: once it is put aside it makes no calls any more. A compensation makes none.
+        caller = None if command.undoes else desk.caller(path, command.token)
+        if caller is not None and step.is_async:
             scopes.enter(caller.root)
         return Context(
             runner.row.id, runner.graph.name, path, command.attempt, state, runner.tools.clock.now,

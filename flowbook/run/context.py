@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from flowbook.errors import DeclarationError, UsageError
+from flowbook.errors import DeclarationError
 from flowbook.graph.binding import StateView
 from flowbook.graph.durations import Duration
 from flowbook.plan.paths import item_of
@@ -166,5 +166,9 @@ class Context:
 
     def _caller(self) -> Caller:
         if self.caller is None:
-            raise UsageError(f"{self.path} has no run behind it, so it can make no durable calls")
+            raise DeclarationError(
+                f"{self.path} makes no durable calls: only a coroutine function that is a step, or the body of an "
+                f"imperative flow, can, and only while its run carries it. What a compensation does, it does "
+                f"itself; it is tried again until it has"
+            )
         return self.caller

@@ -18,8 +18,9 @@ from flowbook.errors import (
     Unencodable,
     ValueRefused,
 )
-from flowbook.graph.flow import Graph, Place
+from flowbook.graph.flow import Graph
 from flowbook.graph.mapping import Map
+from flowbook.graph.places import Place
 from flowbook.graph.step import Policy, Step
 from flowbook.plan.commands import StartStep
 from flowbook.plan.decide import judge

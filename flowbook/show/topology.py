@@ -19,10 +19,10 @@ from typing import Any
 from flowbook.graph.checks import check
 from flowbook.graph.expression import Branch, Fragment, Terminal, Unknown, fragment
 from flowbook.graph.flow import Graph
-from flowbook.graph.flow import Place as Node
 from flowbook.graph.mapping import Map
 from flowbook.graph.names import END, START
 from flowbook.graph.pause import Pause
+from flowbook.graph.places import Place as Node
 from flowbook.graph.step import Step
 from flowbook.graph.subflow import Subflow
 from flowbook.show.safe import clean, duration

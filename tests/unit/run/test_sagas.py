@@ -707,3 +707,22 @@ async def test_children_of_a_run_out_of_time_are_stopped(apps: Apps) -> None:
     statuses = {kept.row.flow: kept.row.status for kept in apps.database.runs.values()}
     await until(lambda: apps.database.runs[run.id].row.status is Status.FAILED)
     assert statuses["f"] is Status.FAILED
+
+
+@scenario
+async def test_a_compensation_that_makes_a_durable_call_is_told_that_it_cannot(apps: Apps) -> None:
+    """Nobody would answer it, so it fails at once instead of waiting for ever."""
+
+    @step
+    async def note() -> None: ...
+
+    async def undo(ctx: Context) -> None:
+        await ctx.step(note)
+
+    @step(compensate=undo)
+    def book() -> int:
+        return 1
+
+    app = await apps.open()
+    run = await app.start(graph("f", book >> boom))
+    assert "makes no durable calls" in (await failed(run)).__notes__[0]

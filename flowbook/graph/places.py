@@ -1,0 +1,36 @@
+"""Places: what can be a node of a graph.
+
+Owns: the union `Place`, and what is asked of one whatever it is. Refuses: where it stands (`flow.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from flowbook.graph.binding import slots
+from flowbook.graph.mapping import Map
+from flowbook.graph.pause import Pause
+from flowbook.graph.step import Step
+from flowbook.graph.subflow import Subflow
+
+Place = Step | Pause | Map | Subflow
+"""What can be a node."""
+
+KINDS: Mapping[type, str] = {Step: "steps", Pause: "pauses", Map: "maps", Subflow: "sub-flows"}
+"""What several of them are called."""
+
+
+def may_call(place: Place) -> bool:
+    """May this node's body make durable calls (``ctx.step`` and its like)?"""
+    step = place.step if isinstance(place, Map) else place
+    return isinstance(step, Step) and step.is_async and slots(step).context
+
+
+def is_same(one: Place, other: Place) -> bool:
+    """Are these the same node? Two pauses that look alike are not: each is waited at for itself."""
+    if isinstance(one, Map) and isinstance(other, Map):
+        return one.step.fn is other.step.fn and replace(one, step=other.step) == other
+    parts = ("fn", "guard", "compensation")
+    alike = isinstance(one, Step) and isinstance(other, Step)
+    return alike and all(getattr(one, part) is getattr(other, part) for part in parts)
