@@ -191,7 +191,7 @@ def lost_attempts(run: Run) -> tuple[tuple[str, int], ...]:
     return tuple(
         (path, attempt)
         for path, attempt in run.started.items()
-        if attempt > run.troubles.get(path, Trouble()).attempts and (_is_expected(run, path) or is_call(run, path))
+        if attempt > run.troubles.get(path, Trouble()).attempts and _is_expected(run, path)
     )
 
 
@@ -209,6 +209,8 @@ def _forked(run: Run, token: Token, edits: Mapping[str, Any]) -> Run:
 def _is_expected(run: Run, path: str) -> bool:
     if run.undoing is not None:
         return path in standing(run)
+    if is_call(run, path):
+        return True
     try:
         _expected_at(run, path)
     except IllegalTransition:

@@ -726,3 +726,35 @@ async def test_a_compensation_that_makes_a_durable_call_is_told_that_it_cannot(a
     app = await apps.open()
     run = await app.start(graph("f", book >> boom))
     assert "makes no durable calls" in (await failed(run)).__notes__[0]
+
+
+@scenario
+async def test_a_call_under_way_is_no_part_of_the_undoing(apps: Apps) -> None:
+    """Cancelled in the middle of a body's durable call, killed in the middle of the undoing: each thing once."""
+    world = World()
+    called: list[str] = []
+
+    @step
+    async def slow() -> None:
+        called.append("slow")
+        await asyncio.sleep(60)
+
+    @step
+    async def outer(ctx: Context) -> None:
+        await ctx.step(slow)
+
+    flow = graph("f", world("a", undo_waits=True) >> outer, state=Log)
+    first = await apps.open()
+    run = await first.start(flow)
+    await until(lambda: bool(called))
+    first.engine._runners[run.id].tick()  # their beginnings are told, as after a while
+    await run.cancel(by="ana")
+    await until(lambda: world.calls["a#1/compensation#1"] == 1)
+    await apps.crash(first)
+    world.gate("a#1/compensation#1").set()
+    second = await apps.open()
+    await second.register(flow)
+    with pytest.raises(RunCancelled):
+        await (await second.resume(run.id)).result()
+    assert (world.undone, called) == (["a#1"], ["slow"])
+    assert not [e for e in apps.events(run.id) if isinstance(e, AttemptFailed) and "slow" in e.path]
