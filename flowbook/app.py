@@ -41,6 +41,7 @@ from flowbook.observe.watch import Callback, Reading, Watch
 from flowbook.plan.journal import Entry
 from flowbook.plan.records import Run as Record
 from flowbook.plan.records import Status
+from flowbook.plan.undoing import lines, notes
 from flowbook.ports import Ack, Definition, NewRun, RunQuery, RunRow, Store
 from flowbook.run.answers import deliver
 from flowbook.run.ending import end_uncarried, hand_back
@@ -376,7 +377,7 @@ class App:
             case Status.COMPLETED:
                 return result_of(*await self._record(run_id, ended), self.options.key, self.store.outcomes_now)
             case Status.CANCELLED:
-                raise await self._cancelled(run_id)
+                raise await self._cancelled(run_id, ended)
             case _:
                 raise await self._failure(run_id, ended)
 
@@ -391,10 +392,16 @@ class App:
         graph = self._code(row)
         return graph, (await load(self.store, graph, row)).run
 
-    async def _cancelled(self, run_id: UUID) -> RunCancelled:
+    async def _cancelled(self, run_id: UUID, ended: Ended | None) -> RunCancelled:
         told = RunCancelled(f"run {run_id} was cancelled")
-        for path, failure in (await self.view(run_id)).not_undone.items():
-            told.add_note(f"{path} was not undone, its compensation failed: {failure.type}: {failure.message}")
+        if ended and ended.run:
+            said = notes(ended.run)
+        elif has_compensations(await self._spec(await self.store.run(run_id))):
+            said = lines((await self.view(run_id)).not_undone)
+        else:
+            said = ()
+        for line in said:
+            told.add_note(line)
         return told
 
     async def _failure(self, run_id: UUID, ended: Ended | None) -> BaseException:

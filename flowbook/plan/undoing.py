@@ -89,10 +89,12 @@ def noted(failure: Failure, run: Run) -> Failure:
 
 def notes(run: Run) -> tuple[str, ...]:
     """One line per compensation that failed for good."""
-    return tuple(
-        f"{path} was not undone, its compensation failed: {failure.type}: {failure.message}"
-        for path, failure in not_undone(run).items()
-    )
+    return lines(not_undone(run))
+
+
+def lines(failed: Mapping[str, Failure]) -> tuple[str, ...]:
+    """What is said of compensations that failed for good; path of the step -> why."""
+    return tuple(f"{p} was not undone, its compensation failed: {f.type}: {f.message}" for p, f in failed.items())
 
 
 def undone_in(entries: Iterable[Entry]) -> frozenset[str]:

@@ -116,14 +116,14 @@ async def attempt(bench: Bench, command: StartStep, view: View) -> Outcome:
         event = StepFinished(command.path, command.attempt, result, update, route, spent)
         return Outcome(command, to_entry(event), read_back(event), within=within)
     except asyncio.CancelledError as stopped:
-        await undone(within, stopped)
+        await rolled_back(within, stopped)
         raise
     except BaseException as error:
-        error = await undone(within, error)
+        error = await rolled_back(within, error)
         return Outcome(command, error=explained(error, step.name))
 
 
-async def undone(within: Transaction | None, error: BaseException) -> BaseException:
+async def rolled_back(within: Transaction | None, error: BaseException) -> BaseException:
     """Undo a transaction that an attempt had; its error, or what that only means."""
     if within is None:
         return error

@@ -32,7 +32,7 @@ from flowbook.run.context import Context
 from flowbook.run.pauses import Pauses
 from flowbook.run.raised import blamed
 from flowbook.run.spawning import cared_for
-from flowbook.run.undoing import undone
+from flowbook.run.undoing import compensate
 from flowbook.run.values import Copies
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Bodies:
             elif command.path.endswith("]"):
                 outcome = await self._runner._maps.attempt(command, view)
             else:
-                outcome = await (undone if command.undoes else attempt)(bench, command, view)
+                outcome = await (compensate if command.undoes else attempt)(bench, command, view)
             if outcome.entry is not None and desk.callers:
                 await desk.begun(command.path)
         except asyncio.CancelledError:

@@ -24,7 +24,7 @@ from flowbook.plan.paths import item_of
 from flowbook.plan.records import Run, View
 from flowbook.plan.sealed import Absent, Sealed
 from flowbook.ports import Store, Transaction
-from flowbook.run.attempts import Bench, Outcome, body, undone, way_on
+from flowbook.run.attempts import Bench, Outcome, body, rolled_back, way_on
 from flowbook.run.items import Items, paths_of, values_of
 from flowbook.run.loops import explained
 from flowbook.run.values import carried, opened
@@ -79,10 +79,10 @@ class Maps:
             # What it returned is not folded, so the record needs no copy of it that has been encoded and decoded.
             return Outcome(command, to_entry(event), event, within=within)
         except asyncio.CancelledError as stopped:
-            await undone(within, stopped)
+            await rolled_back(within, stopped)
             raise
         except BaseException as error:
-            error = await undone(within, error)
+            error = await rolled_back(within, error)
             return Outcome(command, error=explained(error, command.node))
 
     async def _item(self, map_path: str, node: str, view: View, index: int) -> Any:

@@ -61,7 +61,7 @@ from flowbook.run.mail import requested
 from flowbook.run.maps import Maps
 from flowbook.run.pauses import Pauses, ToMind
 from flowbook.run.recompute import recomputed
-from flowbook.run.together import batch, shared, undo
+from flowbook.run.together import batch, roll_back, shared
 from flowbook.run.tools import Tools
 from flowbook.run.undoing import Undoings
 
@@ -153,7 +153,7 @@ class Runner:
             return Ending.OVER
         finally:
             await self._stop_attempts()
-            await undo(self._outcomes)
+            await roll_back(self._outcomes)
             self.tools.ward.release(self)
             self.tools.ticker.discard(self)
             # They hold methods of this runner: a circle, which would be left to the garbage collector.

@@ -38,7 +38,7 @@ async def shared(outcomes: Sequence[Outcome], entries: Sequence[Entry]) -> Trans
     return None
 
 
-async def undo(outcomes: Iterable[Outcome]) -> None:
+async def roll_back(outcomes: Iterable[Outcome]) -> None:
     """Undo the transactions of outcomes that will not be recorded."""
     for outcome in outcomes:
         if outcome.within is not None:

@@ -78,7 +78,7 @@ def _with_own(view: View, node: str, event: StepFinished) -> View:
     return View(view.values, {**view.results, node: own})
 
 
-async def undone(bench: Bench, command: StartStep, view: View) -> Outcome:
+async def compensate(bench: Bench, command: StartStep, view: View) -> Outcome:
     """Try a compensation once. Raises nothing but `CancelledError`: every error of it is in the outcome."""
     step = bench.graph.compensations[command.node]
     try:
