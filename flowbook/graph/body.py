@@ -68,9 +68,12 @@ class Body(Step):
     @functools.cached_property
     def _notes(self) -> dict[str, Any]:
         """Annotations by parameter; one that means nothing here (any more) checks nothing."""
-        inner = inspect.unwrap(self.fn)
+        from flowbook.graph.free import closure  # reads code; needed only where a flow of this kind is started
+
+        inner: Any = inspect.unwrap(self.fn)
         try:
-            return typing.get_type_hints(inner, localns=_closure(inner), include_extras=True)
+            # Annotations of a function made in a function may name what that one has.
+            return typing.get_type_hints(inner, localns=closure(inner), include_extras=True)
         except Exception:
             notes = {n: p.annotation for n, p in self.signature.parameters.items()}
             notes["return"] = self.signature.return_annotation
@@ -106,18 +109,6 @@ def _adapter(note: Any) -> Any:
         return TypeAdapter(note)
     except PydanticUserError:
         return None
-
-
-def _closure(fn: Any) -> dict[str, Any]:
-    """What the function closes over, and its own name's neighbours: annotations of functions made in functions."""
-    code, cells = getattr(fn, "__code__", None), getattr(fn, "__closure__", None) or ()
-    found = {}
-    for name, cell in zip(getattr(code, "co_freevars", ()), cells, strict=False):
-        try:
-            found[name] = cell.cell_contents
-        except ValueError:
-            continue  # not assigned yet
-    return found
 
 
 def _names(names: list[str]) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 import pickle
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from flowbook.errors import NotPortable
 from flowbook.graph.body import Body
 from flowbook.graph.flow import Graph, Node
-from flowbook.graph.imperative import Imperative
+from flowbook.graph.imperative import kind_of
 from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause
 from flowbook.graph.places import Place
@@ -51,10 +51,14 @@ def unpacked(flow: str, carried: dict[str, Any]) -> Graph:
         raise NotPortable(flow, (f"its pickle does not load here: {type(error).__name__}: {error}",)) from error
 
 
+_BY_PLACE = frozenset({"name", "nodes", "entry", "joins", "schema", "version", "freeze"})
+"""What has a place of its own in a pack; all else of a graph goes by its name, so that no option is forgotten."""
+
+
 def _content(graph: Graph) -> tuple[Any, ...]:
     nodes = {name: (_packed(node.step), node.ways, node.router, node.labels) for name, node in graph.nodes.items()}
     state = graph.schema.source if graph.schema else None
-    more = {"pickled": graph.pickled, "races": graph.races, "run_timeout": graph.run_timeout}
+    more = {f.name: getattr(graph, f.name) for f in fields(graph) if f.name not in _BY_PLACE}
     return graph.name, nodes, graph.entry, graph.joins, state, graph.version, graph.freeze, more
 
 
@@ -81,8 +85,7 @@ def _graph(
     name: str, nodes: Any, entry: Any, joins: Any, state: type | None, version: Any, freeze: Any, more: Any
 ) -> Graph:
     made = {key: Node(_place(key, place), ways, router, labels) for key, (place, ways, router, labels) in nodes.items()}
-    kind = Imperative if any(isinstance(node.step, Body) for node in made.values()) else Graph
-    return kind(name, made, entry, joins, schema_of(state), version, freeze, **more)
+    return kind_of(made)(name, made, entry, joins, schema_of(state), version, freeze, **more)
 
 
 def _place(name: str, packed: Any) -> Place:

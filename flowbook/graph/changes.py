@@ -1,7 +1,8 @@
 """Changes: what an edit did to a flow, in words.
 
-Owns: comparing two definitions, or their stored JSON (`source.py` says what is in it). Refuses: judging whether a run
-may go on (`plan/` does). Comments, layout and docstrings are no changes, as they are none to the fingerprint.
+Owns: comparing two definitions, or their stored JSON (`source.py` says what is in it), and telling whether a journal of
+the one can be read by the other (`same_topology`). Refuses: judging whether a run may go on (`plan/` does). Comments,
+layout and docstrings are no changes, as they are none to the fingerprint.
 """
 
 from __future__ import annotations
@@ -70,14 +71,16 @@ def changed_nodes(old: Defined, new: Defined) -> frozenset[str]:
             one, other = before.get(was.get(role, "")), after.get(node.get(role, ""))
             if (one is None) is not (other is None) or (one and other and _identity(one) != _identity(other)):
                 found.add(node["name"])
-        if (was.get("policy"), was.get("wait")) != (node.get("policy"), node.get("wait")):
+        if any(was.get(part) != node.get(part) for part in ("policy", "wait", "map", "flow")):
             found.add(node["name"])
     return frozenset(found)
 
 
-def _map_of(spec: Mapping[str, Any]) -> tuple[Any, list[str]]:
-    shape = ("name", "ways", "labels", "wait")
-    return spec.get("entry"), sorted(str([n.get(k) for k in shape]) for n in spec.get("nodes") or ())
+def _map_of(spec: Mapping[str, Any]) -> tuple[Any, Any, list[str]]:
+    """What the rows of a journal are read by: where tokens go, and which kind of outcome each node has."""
+    shape, kinds = ("name", "ways", "labels", "wait"), ("map", "flow", "body")
+    nodes = sorted(str([*(n.get(k) for k in shape), *(k in n for k in kinds)]) for n in spec.get("nodes") or ())
+    return spec.get("entry"), spec.get("races"), nodes
 
 
 def _nodes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
@@ -97,12 +100,12 @@ def _nodes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     yield from _limits(old, new)
     if old.get("entry") != new.get("entry") and set(new.get("entry") or ()) <= before.keys():
         yield f"it begins with {_list(new.get('entry') or ())}"
-    if old.get("run_timeout") != new.get("run_timeout"):
-        was, now = (spoken(s["run_timeout"]) if s.get("run_timeout") else "no limit" for s in (old, new))
-        yield f"its run_timeout is {now} instead of {was}"
 
 
 def _limits(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    if old.get("run_timeout") != new.get("run_timeout"):
+        was, now = (spoken(s["run_timeout"]) if s.get("run_timeout") else "no limit" for s in (old, new))
+        yield f"its run_timeout is {now} instead of {was}"
     if old.get("outputs") != new.get("outputs"):
         yield f"its result is {_list(new['outputs']) or 'nothing' if 'outputs' in new else 'all of the state'}"
     if old.get("recursion_limit") != new.get("recursion_limit"):

@@ -19,7 +19,7 @@ from flowbook.graph.durations import Duration
 from flowbook.graph.expression import END_NODE, START_NODE, Case, Edge, Fragment, Routing, Unknown, fragment
 from flowbook.graph.forms import machine, of_class
 from flowbook.graph.mapping import Map
-from flowbook.graph.names import END, NAME, START
+from flowbook.graph.names import END, START, checked
 from flowbook.graph.pause import Pause, Signal, length
 from flowbook.graph.places import KINDS, Place, is_same, may_call
 from flowbook.graph.race import begins, races
@@ -265,10 +265,7 @@ def graph(
     defaults = attempt_options(
         retries=retries, backoff=backoff, timeout=timeout, retry_on=retry_on, no_retry_on=no_retry_on
     )
-    if not isinstance(name, str) or not NAME.match(name):
-        raise DeclarationError(
-            f"{name!r} cannot be a flow's name: letters, digits and _ only, not starting with a digit"
-        )
+    checked(name, "flow")
     if type(recursion_limit) is not int or recursion_limit < 1:
         raise DeclarationError(
             f"recursion_limit={recursion_limit!r}: it counts how often a node may be reached, so 1 or more"

@@ -18,7 +18,7 @@ from flowbook.graph.step import step
 
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 OPTIONS = (
-    "state", "version", "freeze", "resources", "retries", "backoff", "timeout", "retry_on", "no_retry_on",
+    "state", "version", "freeze", "pickled", "resources", "retries", "backoff", "timeout", "retry_on", "no_retry_on",
     "run_timeout", "outputs", "recursion_limit", "entry", "terminal",
 )  # fmt: skip
 """Attributes of a class that are options of its flow."""
@@ -59,7 +59,7 @@ def _as_node(thing: Any) -> Any:
 
 def machine(topology: Sequence[Fragment], entry: Any, terminal: Any) -> tuple[Fragment, ...]:
     """The edges that ``entry=`` and ``terminal=`` add: START before the one, END behind the others."""
-    known = {getattr(n, "name", ""): n for f in topology for n in _nodes(f)}
+    known = {getattr(n, "name", ""): n for f in topology for n in nodes_of(f)}
     added = [join(fragment(START_NODE), fragment(_named(e, known))) for e in _several(entry)]
     added += [join(fragment(_named(t, known)), fragment(END_NODE)) for t in _several(terminal)]
     if terminal is None:
@@ -97,13 +97,13 @@ def _declared_nodes(nodes: Any, topology: Iterable[Fragment]) -> Fragment:
     """The mistakes of a list of nodes: what the topology leaves out, and what it has besides."""
     given = list(nodes.values()) if isinstance(nodes, Mapping) else list(nodes)
     names = [getattr(n, "name", getattr(n, "__name__", repr(n))) for n in given]
-    used = dict.fromkeys(str(getattr(n, "name", "")) for f in topology for n in _nodes(f))
+    used = dict.fromkeys(str(getattr(n, "name", "")) for f in topology for n in nodes_of(f))
     told = [f"nodes names {n}, and no way leads to it or from it" for n in names if n not in used]
     told += [f"the topology names {n}, which nodes does not" for n in used if n not in names]
     return Fragment((), (), loose=tuple(told))
 
 
-def _nodes(f: Fragment) -> Iterator[Any]:
+def nodes_of(f: Fragment) -> Iterator[Any]:
     """The nodes of a fragment, START and END left out."""
     mentioned = [*f.heads, *(n for n, _ in f.tails), *(x for e in f.edges for x in (e.source, e.target))]
     mentioned += [x for r in f.routings for x in (r.source, *(t for c in r.cases for t in c.targets))]

@@ -215,9 +215,9 @@ def private_names(thing: types.FunctionType | type, node: Definition, space: dic
     if isinstance(thing, type):
         found: dict[str, Any] = {}
         for method in methods(thing):
-            found |= {k: v for k, v in _closure(method).items() if k != "__class__"}
+            found |= {k: v for k, v in closure(method).items() if k != "__class__"}
         return found
-    found = _closure(thing)
+    found = closure(thing)
     if isinstance(node, ast.ClassDef):
         return found
     positional = [*node.args.posonlyargs, *node.args.args]
@@ -235,7 +235,8 @@ def private_names(thing: types.FunctionType | type, node: Definition, space: dic
     return found
 
 
-def _closure(fn: types.FunctionType) -> dict[str, Any]:
+def closure(fn: types.FunctionType) -> dict[str, Any]:
+    """What a function closes over, by name."""
     found = {}
     for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
         try:

@@ -19,8 +19,8 @@ from typing import Any, overload
 from flowbook.errors import DeclarationError
 from flowbook.graph.body import Body
 from flowbook.graph.flow import Graph, Node
-from flowbook.graph.names import NAME
-from flowbook.graph.step import Backoff, Policy, Step, step
+from flowbook.graph.names import checked
+from flowbook.graph.step import Backoff, Policy, Step, attempt_options
 
 
 class Imperative(Graph):
@@ -79,7 +79,7 @@ def flow(
     ``retries`` are further attempts at the body after an exception that it let out; calls that had ended stay ended.
     Raises `DeclarationError` for a function that cannot be one.
     """
-    policy = step(retries=retries, backoff=backoff)(_nothing).policy
+    policy = Policy(**attempt_options(retries=retries, backoff=backoff).policy)
 
     def wrap(function: Callable[..., Any]) -> Imperative:
         if isinstance(function, Step | Graph) or not inspect.isroutine(function):
@@ -100,14 +100,13 @@ def imperative(
 ) -> Imperative:
     """The flow of a function. Raises `DeclarationError`."""
     called = name or str(getattr(function, "__name__", ""))
-    if not NAME.match(called):
-        raise DeclarationError(
-            f"{called!r} cannot be a flow's name: letters, digits and _ only, not starting with a digit"
-        )
+    checked(called, "flow")
     node = Node(Body(function, called, policy or Policy()), ((),))
     made = Imperative(called, {called: node}, (called,), {}, None, version, freeze or {}, pickled)
     made.__dict__["__doc__"] = function.__doc__
     return made
 
 
-def _nothing() -> None: ...
+def kind_of(nodes: Mapping[str, Node]) -> type[Graph]:
+    """The class of a graph with these nodes."""
+    return Imperative if any(isinstance(node.step, Body) for node in nodes.values()) else Graph

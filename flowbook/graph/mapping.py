@@ -17,7 +17,7 @@ from typing import Any, Literal
 from flowbook.errors import DeclarationError
 from flowbook.graph.binding import wants_context
 from flowbook.graph.expression import Composable, Fragment, Unknown
-from flowbook.graph.names import NAME
+from flowbook.graph.names import checked
 from flowbook.graph.step import Defaults, Policy, Step
 
 OnError = Literal["fail", "collect"]
@@ -85,7 +85,7 @@ class Map(Composable):
 
     def as_(self, name: str) -> Map:
         """The same as another node."""
-        return replace(self, name=_checked(name))
+        return replace(self, name=checked(name))
 
     def __repr__(self) -> str:
         return f"<map {self.name}: {self.step.name} over {self.over!r} into {self.key!r}, {self.concurrency} at once>"
@@ -138,7 +138,7 @@ def map_(
     if into is not None and not str(into):
         raise DeclarationError(f"map_({step.name}, into={into!r}): into= is a state key, as a text")
     _check_step(step)
-    return Map(_checked(name or step.name), step, over, into, concurrency, on_error == "collect")
+    return Map(checked(name or step.name), step, over, into, concurrency, on_error == "collect")
 
 
 def _check_step(step: Step) -> None:
@@ -171,11 +171,3 @@ def _shown(thing: Any) -> str:
     if callable(thing) and hasattr(thing, "__name__"):
         return f"{thing.__name__}: a plain function, put @step on it"
     return repr(thing)
-
-
-def _checked(name: str) -> str:
-    if not NAME.match(name):
-        raise DeclarationError(
-            f"{name!r} cannot be a node's name: letters, digits and _ only, not starting with a digit"
-        )
-    return name

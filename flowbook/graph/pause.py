@@ -17,7 +17,7 @@ from typing import Any
 from flowbook.errors import DeclarationError
 from flowbook.graph.durations import Duration, seconds, spoken
 from flowbook.graph.expression import END_NODE, Case, Composable, Edge, Fragment, Routing, fragment
-from flowbook.graph.names import NAME
+from flowbook.graph.names import NAME, checked
 from flowbook.graph.step import Policy
 
 LONGEST = 100 * 365 * 86_400.0
@@ -66,7 +66,7 @@ class Pause(Composable):
 
     def as_(self, name: str) -> Pause:
         """The same pause as another node."""
-        return replace(self, name=_checked(name))
+        return replace(self, name=checked(name))
 
     def __repr__(self) -> str:
         limit = "" if self.seconds is None else spoken(self.seconds)
@@ -136,7 +136,7 @@ def sleep(duration: Duration, *, name: str | None = None) -> Pause:
     ``send >> sleep("1h") >> remind``
     """
     limit = length(duration)
-    return Pause(_checked(name or f"sleep_{spoken(limit)}"), (), limit)
+    return Pause(checked(name or f"sleep_{spoken(limit)}"), (), limit)
 
 
 def fitting(signal: Signal, payload: Any) -> Any:
@@ -158,7 +158,7 @@ def _pause(name: str, signals: Mapping[str, type | None], timeout: Duration | No
         if schema is not None and not inspect.isclass(schema):
             raise DeclarationError(f"schema={schema!r} of signal {signal!r} is no class")
     limit = None if timeout is None else length(timeout)
-    return Pause(_checked(name), tuple(Signal(s, schema) for s, schema in signals.items()), limit, into)
+    return Pause(checked(name), tuple(Signal(s, schema) for s, schema in signals.items()), limit, into)
 
 
 def _divided(pause: Pause, cases: tuple[Case, ...], ways: Mapping[str, Any]) -> Fragment:
@@ -189,11 +189,3 @@ def length(duration: Duration) -> float:
     if found > LONGEST:
         raise DeclarationError(f"{duration!r} is more than a hundred years")
     return found
-
-
-def _checked(name: str) -> str:
-    if not NAME.match(name):
-        raise DeclarationError(
-            f"{name!r} cannot be a node's name: letters, digits and _ only, not starting with a digit"
-        )
-    return name

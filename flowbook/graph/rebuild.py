@@ -35,7 +35,7 @@ from flowbook.graph.carried import unpacked
 from flowbook.graph.changes import changes
 from flowbook.graph.flow import RECURSION_LIMIT, Graph, Node
 from flowbook.graph.free import FACTORY, module_for
-from flowbook.graph.imperative import Imperative
+from flowbook.graph.imperative import kind_of
 from flowbook.graph.locate import ORIGINS, Definition, Origin, methods, parse
 from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause, Signal
@@ -168,8 +168,7 @@ class _Workshop:
         resources = {n: self._resource(self._made[key]) for n, key in spec.get("resources", {}).items()}
         races = frozenset((node, way) for node, way in spec.get("races", ()))
         limit = spec.get("run_timeout")
-        made = Imperative if any(isinstance(n.step, Body) for n in nodes.values()) else Graph
-        whole = made(
+        whole = kind_of(nodes)(
             spec["name"], nodes, tuple(spec["entry"]), joins, schema, spec["version"], freeze,
             resources=resources, races=races, run_timeout=None if limit is None else float(limit),
             outputs=tuple(spec["outputs"]) if "outputs" in spec else None,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowbook.errors import DeclarationError
 from flowbook.graph.expression import Composable
-from flowbook.graph.names import NAME
+from flowbook.graph.names import checked
 from flowbook.graph.step import Policy
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Subflow(Composable):
 
     def as_(self, name: str) -> Subflow:
         """The same flow as another node."""
-        return replace(self, name=_checked(name))
+        return replace(self, name=checked(name))
 
     def __repr__(self) -> str:
         return f"<subflow {self.name}: {self.flow.name}>"
@@ -108,13 +108,5 @@ def subflow(
     if key is not None and not callable(key):
         raise DeclarationError(f"subflow(..., key={key!r}): the key is a function of the state")
     if into is not None and into != OWN_NAME:
-        _checked(into)
-    return Subflow(_checked(name or flow.name), flow, names, into, key, queue)
-
-
-def _checked(name: str) -> str:
-    if not NAME.match(name):
-        raise DeclarationError(
-            f"{name!r} cannot be a node's name: letters, digits and _ only, not starting with a digit"
-        )
-    return name
+        checked(into)
+    return Subflow(checked(name or flow.name), flow, names, into, key, queue)

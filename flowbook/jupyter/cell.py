@@ -16,15 +16,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flowbook.errors import DeclarationError, FlowbookError, TopologyError
-from flowbook.graph.expression import Composable, Fragment, Terminal
+from flowbook.graph.expression import Composable, Terminal, fragment
 from flowbook.graph.flow import Graph
 from flowbook.graph.flow import graph as make_graph
+from flowbook.graph.forms import nodes_of
 from flowbook.graph.imperative import imperative
-from flowbook.graph.mapping import Map
 from flowbook.graph.names import NAME
-from flowbook.graph.pause import Pause
-from flowbook.graph.places import Place
-from flowbook.graph.step import Step
 from flowbook.ids import short
 from flowbook.jupyter.limits import LIMITS, limits
 from flowbook.jupyter.mistakes import brief, usage
@@ -159,7 +156,7 @@ class Hook:
             raise TopologyError(
                 begun.name, ("there is no topology in the cell: end it with, say, START >> first >> second >> END",)
             )
-        if any(step.name == begun.name for step in _steps(pieces)):
+        if any(getattr(n, "name", "") == begun.name for p in pieces for n in nodes_of(fragment(p))):
             raise TopologyError(begun.name, (f"a step has the flow's own name {begun.name!r}: rename one of them",))
         namespace = self.session.namespace
         missing = [n for n in begun.freeze if n not in namespace]
@@ -209,16 +206,3 @@ def differences(registered: Registered) -> str:
         return "; ".join(changes(registered.previous, registered.definition))
     except (KeyError, TypeError, ValueError):  # its rows are read as they are: another release may have written them
         return "it was stored by another release of flowbook, so it cannot be compared"
-
-
-def _steps(pieces: list[Any]) -> list[Place]:
-    found: list[Place] = []
-    for piece in pieces:
-        match piece:
-            case Step() | Pause() | Map():
-                found.append(piece)
-            case Fragment():
-                found += [x for e in piece.edges for x in (e.source, e.target) if isinstance(x, Place)]
-            case _:
-                pass  # a branch alone has no step before it, and the graph says so
-    return found

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from flowbook.errors import SignatureRefused
 from flowbook.graph.flow import Graph, graph
 from flowbook.graph.portable import obstacles
 from flowbook.graph.rebuild import rebuild
+from flowbook.graph.resource import resource
 from flowbook.graph.sign import sign
 from flowbook.graph.source import describe
 from flowbook.graph.step import step
@@ -66,6 +67,25 @@ def test_a_pickled_flow_is_what_it_was_when_it_is_opened() -> None:
     assert again.step_at("total")(4) == 7
 
 
+def test_a_pickled_flow_keeps_all_of_its_options() -> None:
+    """Whatever a graph has beside its nodes; one that is added later is kept as well."""
+
+    @resource
+    def client() -> str:
+        return "c"
+
+    def total(n: int, client: str) -> int:
+        return n
+
+    made = graph(
+        "closure", step(total), pickled=True, outputs=["total"], recursion_limit=7, run_timeout=60, resources=[client]
+    )
+    again = rebuild(stored(made), key=KEY)
+    kept = [f.name for f in fields(Graph) if f.name not in ("nodes", "resources")]
+    assert {n: getattr(again, n) for n in kept} == {n: getattr(made, n) for n in kept}
+    assert again.resources["client"].fn() == "c"
+
+
 def test_a_pickled_flow_opens_in_another_process(tmp_path: Any) -> None:
     """Functions and data travel by value; nothing of this module is imported there."""
     file = tmp_path / "definition.json"
@@ -73,6 +93,7 @@ def test_a_pickled_flow_opens_in_another_process(tmp_path: Any) -> None:
     code = """
 import json, sys, types
 from flowbook.graph.rebuild import rebuild
+from flowbook.graph.resource import resource
 d = types.SimpleNamespace(**json.load(open(sys.argv[1])))
 graph = rebuild(d, key=b"k" * 32)
 assert graph.fingerprint == d.fingerprint
