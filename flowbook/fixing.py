@@ -26,7 +26,8 @@ from flowbook.plan.moments import moment
 from flowbook.plan.paths import node_of
 from flowbook.plan.records import Status
 from flowbook.plan.traces import given
-from flowbook.travel import code_of, history, opened
+from flowbook.run.results import all_shown
+from flowbook.travel import code_of, history
 
 if TYPE_CHECKING:
     from flowbook.app import App
@@ -64,7 +65,7 @@ async def enter(app: App, run_id: UUID, path: str | None = None) -> Entered:
     if inputs is None:
         raise PointUnknown(f"{path} is no step with a function: there is nothing in it to be fixed")
     source, name = _source(await app.definition(row), node)
-    return Entered(path, node, opened(inputs, app.options.key), source, name or node)
+    return Entered(path, node, all_shown(inputs, app.options.key, app.store.outcomes_now), source, name or node)
 
 
 def refitted(graph: Graph, steps: Mapping[str, Any]) -> Graph:

@@ -30,11 +30,11 @@ from flowbook.plan.forks import Cut, cut
 from flowbook.plan.journal import Entry, to_entry
 from flowbook.plan.moments import moment
 from flowbook.plan.records import Run as Record
-from flowbook.plan.sealed import Sealed
 from flowbook.plan.traces import trace
 from flowbook.ports import NewFork, RunRow
 from flowbook.run.loading import input_of
-from flowbook.run.values import unsealed
+from flowbook.run.results import all_shown, shaped
+from flowbook.run.values import shown
 
 if TYPE_CHECKING:
     from flowbook.app import App
@@ -86,12 +86,9 @@ async def look(app: App, run_id: UUID, where: str | int) -> Moment:
     graph = await code_of(app, row)
     beginning, entries = await history(app, row, graph)
     it = moment(graph, beginning, entries, where)
-    before, after = (shaped(graph, values, app.options.key) for values in (it.before.values, it.values))
-    result = it.result
-    if isinstance(result, dict):
-        result = opened(result, app.options.key)
-    elif type(result) is Sealed:
-        result = unsealed(result, app.options.key)
+    key, read = app.options.key, app.store.outcomes_now
+    before, after = (shaped(graph, values, key, read) for values in (it.before.values, it.values))
+    result = all_shown(it.result, key, read) if isinstance(it.result, dict) else shown(it.result, read, key)
     return Moment(it.path, it.token, it.seq, it.at, before, after, it.finished, result, it.route)
 
 
@@ -147,17 +144,6 @@ async def code_of(app: App, row: RunRow) -> Graph:
             f"{error.message}"
         ) from error
     return app.rebuilt[row.fingerprint]
-
-
-def shaped(graph: Graph, values: Mapping[str, Any], key: bytes | None) -> Any:
-    """A state as people declared it, with its pickles opened."""
-    values = opened(values, key)
-    return values if graph.schema is None else graph.schema.build(values)
-
-
-def opened(values: Mapping[str, Any], key: bytes | None) -> dict[str, Any]:
-    """Values with their pickles opened."""
-    return {k: unsealed(v, key) if type(v) is Sealed else v for k, v in values.items()}
 
 
 async def _code_for_fork(app: App, parent: RunRow, given: Graph | None) -> tuple[Graph, tuple[str, ...]]:

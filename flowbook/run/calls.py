@@ -21,17 +21,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from flowbook.codec import fresh
 from flowbook.errors import CallsChanged, UsageError
 from flowbook.graph.flow import Graph
 from flowbook.plan.calls import Asked
 from flowbook.plan.journal import Entry, Kind
 from flowbook.plan.records import Call, Run
-from flowbook.plan.sealed import Sealed
 from flowbook.run.items import Read
 from flowbook.run.raised import exception_of
 from flowbook.run.scopes import Scope, current
-from flowbook.run.values import Copies, has_placeholders, unsealed
+from flowbook.run.values import Copies, has_placeholders
 
 QUIET = 5.0
 """Seconds after which a body some of whose tasks wait for something else than calls counts as at rest: what it waits
@@ -297,7 +295,7 @@ class Caller:
         result, desk = call.result, self.desk
         if type(result) is dict and has_placeholders(result):  # the state of a child
             return dict(Copies(result, desk.key, None, desk.read))
-        return unsealed(result, desk.key) if type(result) is Sealed else fresh(result)
+        return Copies({"": result}, desk.key, None, desk.read)[""]
 
     def uuid(self) -> UUID:
         """The same at the same place of the same run."""

@@ -6,6 +6,7 @@ loading a run, and waiting for its end.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flowbook.graph.flow import Graph
@@ -44,5 +45,15 @@ def kept_result(graph: Graph, run: Run) -> Any:
 
 def state_of(graph: Graph, run: Run, key: bytes | None, read: Read) -> Any:
     """The state as the root token sees it: a dict, or an instance of the class that the flow declares."""
-    values = {name: shown(value, read, key) for name, value in run.view.values.items()}
+    return shaped(graph, run.view.values, key, read)
+
+
+def shaped(graph: Graph, values: Mapping[str, Any], key: bytes | None, read: Read) -> Any:
+    """Values of a state as people declared it."""
+    values = all_shown(values, key, read)
     return values if graph.schema is None else graph.schema.build(values)
+
+
+def all_shown(values: Mapping[str, Any], key: bytes | None, read: Read) -> dict[str, Any]:
+    """Each of these values as callers get it."""
+    return {name: shown(value, read, key) for name, value in values.items()}

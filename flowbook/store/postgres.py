@@ -267,9 +267,12 @@ class PostgresStore:
         if within is not None:
             mine = cast("StepTransaction", within)  # one that `transaction` has begun
             try:
-                return await self._transactions.commit(mine, run_id, epoch, entries, await self._lines(entries))
-            finally:
-                await within.rollback()  # it has ended, unless its rows could not even be sent
+                rows = await self._lines(entries)
+            except BaseException:
+                await within.rollback()
+                raise
+            # From here on it ends by itself. Its commit outlives a caller who is cancelled, and needs its session.
+            return await self._transactions.commit(mine, run_id, epoch, entries, rows)
         size = 0
         for entry in entries:
             size += len(entry.payload)

@@ -22,7 +22,10 @@ from flowbook.errors import DeclarationError, KeyConflict, RunNotFound, Transact
 from flowbook.graph.expression import END_NODE as END
 from flowbook.graph.expression import branch
 from flowbook.graph.flow import graph
+from flowbook.graph.pause import wait
 from flowbook.graph.step import step
+from flowbook.plan.events import StepStarted
+from flowbook.plan.journal import to_entry
 from flowbook.plan.records import Status
 from flowbook.store import transactions as transactions_module
 from flowbook.store.postgres import PostgresStore
@@ -470,6 +473,44 @@ async def test_an_owner_that_was_replaced_commits_nothing(shop: Shop) -> None:
         again = await app.resume(run.id)
         assert await again.result() == {"slow": "done"}
         assert await shop.items() == ["attempt 1"]
+
+
+@scenario
+async def test_a_caller_that_is_cancelled_at_the_commit_leaves_it_to_come_to_its_end(shop: Shop) -> None:
+    """Effect and checkpoint are there together: the session is not taken from under a commit that goes on."""
+    waiting, go = asyncio.Event(), asyncio.Event()
+
+    async with shop.opened() as app:
+        store = app.store
+        assert isinstance(store, PostgresStore)
+        gate = wait("go")
+        run = await app.start(graph("f", gate))
+        row = await store.run(run.id)
+        while app.engine.carries(run.id):
+            await asyncio.sleep(0.01)
+        (row,) = await store.claim(frozenset({row.fingerprint}), only=run.id)
+        await store.history(run.id)
+        transaction = await store.transaction()
+        transaction.session.add(Order(item="kept"))
+        flush = transaction.session.flush
+
+        async def held(*args: Any) -> None:
+            waiting.set()
+            await go.wait()
+            await flush(*args)
+
+        transaction.session.flush = held
+        entry = to_entry(StepStarted("x#1", 1))
+        call = asyncio.create_task(store.append(run.id, row.epoch, [entry], transaction))
+        await waiting.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        go.set()
+        while await shop.busy():
+            await asyncio.sleep(0.01)
+        assert await shop.items() == ["kept"]
+        assert "x#1" in [e.path for e in (await store.history(run.id))[1]]
 
 
 @scenario

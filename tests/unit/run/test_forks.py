@@ -9,6 +9,7 @@ import pydantic
 import pytest
 
 from flowbook.errors import CodeMissing, PointUnknown, StateError, StepFailed, Unencodable
+from flowbook.fixing import enter
 from flowbook.graph.expression import branch
 from flowbook.graph.flow import Graph, graph
 from flowbook.graph.mapping import map_
@@ -363,6 +364,26 @@ async def test_the_state_at_a_step_is_what_it_left(apps: Apps) -> None:
     assert (await fork.at("judge#1")).before == {"query": "q", "docs": ["a", "b"]}
     with pytest.raises(PointUnknown, match="has no row 99"):
         await fork.at(99)
+
+
+@scenario
+async def test_the_many_results_of_a_map_are_looked_at_as_steps_see_them(apps: Apps) -> None:
+    """In the state, as a result, and as the input of a step that is entered: a sequence of 1,001 values each time."""
+    app, want = await apps.open(), list(range(1_001))
+
+    @step
+    async def count(x: int) -> int:
+        return x
+
+    @step
+    async def total(ys: Any) -> dict[str, Any]:
+        return {"sum": sum(ys), "same": ys}
+
+    run = await app.start(graph("f", map_(count, over="xs", into="ys", concurrency=500) >> total), xs=want)
+    await run.result()
+    it = await run.at("total#1")
+    assert [it.before["ys"], it.state["ys"], it.state["same"], it.result["same"]] == [want] * 4
+    assert [(await run.at("count#1")).result, (await enter(app, run.id, "total#1")).inputs["ys"]] == [want] * 2
 
 
 @scenario

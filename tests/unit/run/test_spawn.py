@@ -10,6 +10,7 @@ import pytest
 
 from flowbook.errors import ChildFailed, StateError, UsageError
 from flowbook.graph.flow import graph
+from flowbook.graph.halt import halt
 from flowbook.graph.imperative import flow
 from flowbook.graph.mapping import map_
 from flowbook.graph.rebuild import rebuild
@@ -299,6 +300,30 @@ async def test_a_body_gets_the_state_of_a_graph_with_what_lies_elsewhere(apps: A
         return [list(got["done"]), got["model"].n]
 
     assert await (await app.start(parent)).result() == [["A", "B"], 7]
+
+
+@scenario
+async def test_the_result_of_a_child_may_be_the_many_results_of_a_map(apps: Apps) -> None:
+    """1,001 values are a sequence in the body that joins, as they are to a step, and not what stands for them."""
+    app, want = await apps.open(), list(range(1_001))
+
+    @step
+    async def count(x: int) -> int:
+        return x
+
+    @step
+    async def finish(ys: Any) -> Any:
+        return halt(ys)
+
+    inner = graph("inner", map_(count, over="xs", into="ys", concurrency=500) >> finish)
+
+    @flow
+    async def parent(ctx: Any) -> list[int]:
+        ys = await ctx.join(ctx.spawn(inner, xs=want))
+        return [len(ys), sum(ys), ys[-1]]
+
+    run = await app.start(parent)
+    assert await run.result() == [1_001, sum(want), 1_000]
 
 
 @scenario
