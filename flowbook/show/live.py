@@ -10,16 +10,13 @@ most `LAG` seconds later. All calls may come from any thread.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import anywidget
 import traitlets
 
 from flowbook.ids import short
@@ -30,27 +27,25 @@ from flowbook.show.painted import layout_of, marks
 from flowbook.show.safe import clean
 from flowbook.show.svg import LEAST, Mark, draw
 from flowbook.show.topology import Kind
-
-log = logging.getLogger("flowbook")
+from flowbook.show.widget import Widget, module, sheet
 
 LAG = 1.0
 """Seconds that the traits may be behind the messages."""
 MANY, MANY_LAG = 100, 5.0
 """The same for a flow with more nodes than so many: all of them go each time."""
 
-_HERE = Path(__file__).parent
 Node = dict[str, Any]
 
 
-class LiveRun(anywidget.AnyWidget):
+class LiveRun(Widget):
     """A run on a page.
 
-    ``on_cancel`` is called when its button is pressed, on whatever thread hears of that. ``on_settled`` is called with
+    ``on_cancel`` is called when its button is pressed. ``on_settled`` is called with
     the newest view when the traits have caught up, for whoever keeps a still picture beside the live one.
     """
 
-    _esm = (_HERE / "live.js").read_text(encoding="utf-8")
-    _css = (_HERE / "live.css").read_text(encoding="utf-8") + rules(".fb-live")
+    _esm = module("dom", "live")
+    _css = sheet("live") + rules(".fb-live")
 
     svg = traitlets.Unicode().tag(sync=True)
     least = traitlets.Float(LEAST).tag(sync=True)
@@ -67,7 +62,7 @@ class LiveRun(anywidget.AnyWidget):
     ) -> None:
         layout = layout_of(view)
         self._ids = {b.place.name: b.place.id for b in layout.boxes if b.place.kind is Kind.STEP}
-        self._on_cancel, self._on_settled = on_cancel, on_settled
+        self._on_settled = on_settled
         self._view = view
         self._lag = LAG if len(self._ids) <= MANY else MANY_LAG
         self._guard = threading.Lock()
@@ -78,13 +73,12 @@ class LiveRun(anywidget.AnyWidget):
         now = datetime.now(UTC)
         self._known = self._nodes(view, now)
         super().__init__(
+            {"cancel": lambda args: (on_cancel(), None)[1]},
             svg=draw(layout, {}),
             icons={str(state): look.icon for state, look in LOOKS.items()},
             nodes=self._known,
             head=head(view, now),
         )
-        self.on_msg(self._heard)
-        _answer_where_asked(self)
 
     def __repr__(self) -> str:
         """What a front end without widgets shows."""
@@ -149,16 +143,6 @@ class LiveRun(anywidget.AnyWidget):
         self.nodes = self._known
         self._on_settled(self._view)
 
-    def _heard(self, _: Any, content: Mapping[str, Any], buffers: Any) -> None:
-        if content.get("kind") != "cancel":
-            return
-        self.send({"heard": "cancel"})
-        try:
-            self._on_cancel()
-        except Exception as error:
-            log.exception("flowbook: the cancel button")
-            self.send({"trouble": clean(error, 200)})
-
 
 def node(mark: Mark) -> Node:
     """What the page is told of a node. A clock's text goes as a pattern, so that a second that passes is no news."""
@@ -186,13 +170,3 @@ def head(view: RunView, now: datetime) -> dict[str, Any]:
         "error": clean(f"{view.failure.type}: {view.failure.message}", 300) if view.failure else "",
         "needs": clean(f"It stands still: it needs {view.needs}", 300) if view.needs else "",
     }
-
-
-def _answer_where_asked(widget: Any) -> None:
-    """Have clicks heard where the page sends them: on a subshell, also while a cell runs.
-
-    Only ipykernel 7.4 needs it: its comms override what JupyterLab asks for, and clicks wait for the cell to end.
-    """
-    comm = getattr(widget, "comm", None)
-    if hasattr(comm, "_reply_subshell_for"):
-        comm._reply_subshell_for = lambda data, default: default  # type: ignore[union-attr]

@@ -266,26 +266,6 @@ def test_a_running_node_is_sent_with_its_clock(make_step: Callable[..., StepView
     assert told["at"] == round(now.timestamp() * 1000) - 2000
 
 
-def test_the_cancel_button_is_heard_and_answered(
-    make_view: Callable[..., RunView], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A click calls back; a refusal is told on the page instead of being lost."""
-    sent: list[Any] = []
-    calls: list[int] = []
-
-    def refuse() -> None:
-        calls.append(1)
-        raise ValueError("too late")
-
-    live = LiveRun(make_view(), refuse)
-    monkeypatch.setattr(live, "send", sent.append)
-    live._heard(live, {"kind": "other"}, [])
-    live._heard(live, {"kind": "cancel"}, [])
-    assert calls == [1]
-    assert sent == [{"heard": "cancel"}, {"trouble": "too late"}]
-    live.close()
-
-
 def test_nothing_is_fetched_from_elsewhere() -> None:
     """The widget's module and style come with the package."""
     for text in (LiveRun._esm, LiveRun._css):

@@ -1,29 +1,5 @@
 // The live run: applies deltas to a picture that was sent once (live.py says what is sent).
-// Every text goes through textContent or setAttribute; the only markup is the picture, which svg.py has escaped.
-
-const SECOND = 1000;
-
-function duration(ms) {
-  const s = Math.max(0, ms) / SECOND;
-  if (s < 9.95) return s.toFixed(1) + " s";
-  const whole = Math.round(s);
-  const two = (n) => String(n).padStart(2, "0");
-  if (whole < 60) return whole + " s";
-  if (whole < 3600) return Math.floor(whole / 60) + "m " + two(whole % 60) + "s";
-  if (whole < 86400) return Math.floor(whole / 3600) + "h " + two(Math.floor((whole % 3600) / 60)) + "m";
-  return Math.floor(whole / 86400) + "d " + Math.floor((whole % 86400) / 3600) + "h";
-}
-
-function make(tag, className, parent) {
-  const it = document.createElement(tag);
-  it.className = className;
-  parent.append(it);
-  return it;
-}
-
-function clip(text, room) {
-  return room && text.length > room ? text.slice(0, room - 1).trimEnd() + "…" : text;
-}
+// Needs dom.js.
 
 /** One card of the picture. */
 class Card {
@@ -72,15 +48,16 @@ function render({ model, el }) {
   const clock = make("span", "fb-clock", bar);
   clock.setAttribute("role", "timer");
   clock.setAttribute("aria-label", "elapsed time");
-  const cancel = make("button", "fb-cancel", bar);
-  cancel.type = "button";
-  cancel.textContent = "Cancel";
+  const cancel = makeButton("Cancel", "fb-cancel", bar, onCancel);
   const picture = make("div", "fb-picture", root);
   const says = make("div", "fb-says", root);
   says.setAttribute("role", "alert");
 
+  const kernel = new Kernel(model, () => {
+    const id = model.get("head").run;
+    says.textContent = `The kernel is busy and will hear of it later. At once, in a terminal: flowbook cancel ${id}`;
+  });
   let cards = new Map();
-  let patience = null;
 
   const apply = (nodes) => {
     const icons = model.get("icons");
@@ -112,24 +89,20 @@ function render({ model, el }) {
     tick();
   };
 
-  cancel.addEventListener("click", () => {
-    model.send({ kind: "cancel" });
+  async function onCancel() {
     cancel.disabled = true;
     cancel.textContent = "Cancelling…";
-    patience = setTimeout(() => {
-      const id = model.get("head").run;
-      says.textContent = `The kernel is busy and will hear of it later. At once, in a terminal: flowbook cancel ${id}`;
-    }, 3 * SECOND);
-  });
-
-  const onMessage = (message) => {
-    if (message.nodes) apply(message.nodes);
-    if (message.heard) clearTimeout(patience);
-    if (message.trouble) {
-      says.textContent = message.trouble;
+    try {
+      await kernel.ask("cancel");
+    } catch (error) {
+      says.textContent = error.message;
       cancel.disabled = false;
       cancel.textContent = "Cancel";
     }
+  }
+
+  const onMessage = (message) => {
+    if (message.nodes) apply(message.nodes);
   };
   const onNodes = () => apply(model.get("nodes"));
   model.on("change:svg", mount);
@@ -142,7 +115,7 @@ function render({ model, el }) {
 
   return () => {
     clearInterval(timer);
-    clearTimeout(patience);
+    kernel.close();
     model.off("change:svg", mount);
     model.off("change:nodes", onNodes);
     model.off("change:head", heading);

@@ -1,0 +1,67 @@
+"""Questions of a page and their answers."""
+
+from __future__ import annotations
+
+import queue
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from flowbook.show.widget import Widget, module, sheet
+
+
+class Asked(Widget):
+    """A widget without a picture."""
+
+    _esm = module("dom", "live")
+    _css = sheet("live")
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> queue.SimpleQueue[Any]:
+    """What goes to the page."""
+    sent: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    monkeypatch.setattr(Widget, "send", lambda self, content: sent.put(content))
+    return sent
+
+
+@pytest.fixture
+def widget() -> Iterator[Asked]:
+    """One that can double a number, and cancels nothing."""
+
+    def refuse(args: Mapping[str, Any]) -> None:
+        raise ValueError("too late <b>")
+
+    widget = Asked({"double": lambda args: 2 * args["n"], "cancel": refuse})
+    yield widget
+    widget.close()
+
+
+def test_a_question_is_heard_at_once_and_answered_later(widget: Asked, sent: queue.SimpleQueue[Any]) -> None:
+    """The page knows that somebody listens before the answer is there."""
+    widget._heard(widget, {"ask": "p-1", "kind": "double", "args": {"n": 21}}, [])
+    assert [sent.get(timeout=10) for _ in range(2)] == [{"heard": "p-1"}, {"answer": "p-1", "value": 42}]
+
+
+def test_a_refusal_is_told_on_the_page(widget: Asked, sent: queue.SimpleQueue[Any]) -> None:
+    """It is not lost in a log."""
+    widget._heard(widget, {"ask": "p-2", "kind": "cancel"}, [])
+    assert [sent.get(timeout=10) for _ in range(2)] == [{"heard": "p-2"}, {"answer": "p-2", "trouble": "too late <b>"}]
+
+
+@pytest.mark.parametrize("content", [{}, {"ask": 1, "kind": "double"}, {"ask": "p-1", "kind": "__class__"}, {"x": 1}])
+def test_what_is_no_question_is_left_alone(
+    widget: Asked, sent: queue.SimpleQueue[Any], content: dict[str, Any]
+) -> None:
+    """A page may send anything."""
+    widget._heard(widget, content, [])
+    assert sent.empty()
+
+
+def test_the_parts_of_a_page_are_one_module() -> None:
+    """One export, at the end, and nothing that is loaded from elsewhere."""
+    text = module("dom", "live")
+    assert len(re.findall(r"^export ", text, re.MULTILINE)) == 1
+    assert not re.search(r"https?://|^import\s|import\(|eval\(", text, re.MULTILINE)
