@@ -56,6 +56,8 @@ class Line:
     points: tuple[Point, ...]
     label: str
     label_at: Point | None
+    way: int
+    """Which of the topology's ways it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Layout:
     h: float
     boxes: tuple[Box, ...]
     lines: tuple[Line, ...]
+    topology: Topology
     plain: bool = False
     """True: graphviz did not answer in time, or is not there."""
 
@@ -139,9 +142,9 @@ def _ask(question: str, limit: float) -> str | None:
 def _read(topology: Topology, answer: str, *, down: bool) -> Layout:
     """https://graphviz.org/docs/outputs/plain/: inches, y upwards."""
     places = {p.id: p for p in topology.places}
-    labels: dict[tuple[str, str], list[str]] = {}
-    for way in topology.ways:
-        labels.setdefault((way.source, way.target), []).append(way.label)
+    ways: dict[tuple[str, str], list[int]] = {}
+    for i, way in enumerate(topology.ways):
+        ways.setdefault((way.source, way.target), []).append(i)
     w = h = 0.0
     boxes, lines = [], []
     for raw in answer.splitlines():
@@ -155,11 +158,11 @@ def _read(topology: Topology, answer: str, *, down: bool) -> Layout:
             n = int(word[3])
             numbers = [float(x) * 72 for x in word[4 : 4 + 2 * n]]
             points = tuple((numbers[i], h - numbers[i + 1]) for i in range(0, 2 * n, 2))
-            known = labels[word[1], word[2]]
-            # Parallel edges with labels come in the order in which they were asked for.
-            label = known.pop(0) if known else ""
-            lines.append(Line(word[1], word[2], points, label, _middle(points) if label else None))
-    return Layout(topology.name, w, h, tuple(boxes), tuple(lines))
+            # Parallel edges come in the order in which they were asked for.
+            i = ways[word[1], word[2]].pop(0)
+            label = topology.ways[i].label
+            lines.append(Line(word[1], word[2], points, label, _middle(points) if label else None, i))
+    return Layout(topology.name, w, h, tuple(boxes), tuple(lines), topology)
 
 
 def _middle(points: tuple[Point, ...]) -> Point:
@@ -182,11 +185,12 @@ def _plain(topology: Topology) -> Layout:
             y = (row + 0.5) * height / len(column)
             boxes[place.id] = Box(place, x + widest / 2, y, *size(place))
         x += widest + 64.0
-    lines = [_curve(boxes[way.source], boxes[way.target], way.label) for way in topology.ways]
-    return Layout(topology.name, max(x - 64.0, MARK), height, tuple(boxes.values()), tuple(lines), plain=True)
+    lines = [_curve(boxes[way.source], boxes[way.target], way.label, i) for i, way in enumerate(topology.ways)]
+    found = tuple(boxes.values())
+    return Layout(topology.name, max(x - 64.0, MARK), height, found, tuple(lines), topology, plain=True)
 
 
-def _curve(a: Box, b: Box, label: str) -> Line:
+def _curve(a: Box, b: Box, label: str, way: int) -> Line:
     if a.x < b.x:
         (x1, y1), (x2, y2) = (a.x + a.w / 2, a.y), (b.x - b.w / 2, b.y)
         half = (x2 - x1) / 2
@@ -196,7 +200,7 @@ def _curve(a: Box, b: Box, label: str) -> Line:
         low = max(y1, y2) + 30.0
         points = ((a.x, y1), (a.x, low), (b.x, low), (b.x + (12.0 if a is b else 0.0), y2))
     at = ((points[0][0] + points[3][0]) / 2, (points[1][1] + points[2][1]) / 2) if label else None
-    return Line(a.place.id, b.place.id, points, label, at)
+    return Line(a.place.id, b.place.id, points, label, at, way)
 
 
 def _columns(topology: Topology) -> Sequence[Sequence[Place]]:

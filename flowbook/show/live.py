@@ -22,19 +22,16 @@ import traitlets
 from flowbook.ids import short
 from flowbook.observe.views import RunView, State
 from flowbook.show.html import summary
-from flowbook.show.looks import LOOKS, STATUS, rules
+from flowbook.show.looks import STATUS, rules
 from flowbook.show.painted import layout_of, marks
+from flowbook.show.picture import Node, edges, ids, node, traits
 from flowbook.show.safe import clean
-from flowbook.show.svg import LEAST, Mark, draw
-from flowbook.show.topology import Kind
 from flowbook.show.widget import Widget, module, sheet
 
 LAG = 1.0
 """Seconds that the traits may be behind the messages."""
 MANY, MANY_LAG = 100, 5.0
 """The same for a flow with more nodes than so many: all of them go each time."""
-
-Node = dict[str, Any]
 
 
 class LiveRun(Widget):
@@ -44,14 +41,15 @@ class LiveRun(Widget):
     the newest view when the traits have caught up, for whoever keeps a still picture beside the live one.
     """
 
-    _esm = module("dom", "live")
-    _css = sheet("live") + rules(".fb-live")
+    _esm = module("dom", "picture", "live")
+    _css = sheet("base", "picture", "live") + rules(".fb")
 
-    svg = traitlets.Unicode().tag(sync=True)
-    least = traitlets.Float(LEAST).tag(sync=True)
-    icons = traitlets.Dict().tag(sync=True)
+    picture = traitlets.Dict().tag(sync=True)
+    """What `picture.traits` says."""
     nodes = traitlets.Dict().tag(sync=True)
-    """Node id -> what `node` says of it."""
+    """Node id -> what `picture.node` says of it."""
+    edges: traitlets.List[int] = traitlets.List().tag(sync=True)
+    """The edges that were taken."""
     head = traitlets.Dict().tag(sync=True)
 
     def __init__(
@@ -60,8 +58,8 @@ class LiveRun(Widget):
         on_cancel: Callable[[], object],
         on_settled: Callable[[RunView], object] = lambda view: None,
     ) -> None:
-        layout = layout_of(view)
-        self._ids = {b.place.name: b.place.id for b in layout.boxes if b.place.kind is Kind.STEP}
+        self._layout = layout_of(view)
+        self._ids = ids(self._layout)
         self._on_settled = on_settled
         self._view = view
         self._lag = LAG if len(self._ids) <= MANY else MANY_LAG
@@ -72,11 +70,12 @@ class LiveRun(Widget):
         """Attempt under way -> since when."""
         now = datetime.now(UTC)
         self._known = self._nodes(view, now)
+        self._taken = edges(view, self._layout)
         super().__init__(
             {"cancel": lambda args: (on_cancel(), None)[1]},
-            svg=draw(layout, {}),
-            icons={str(state): look.icon for state, look in LOOKS.items()},
+            picture=traits(self._layout),
             nodes=self._known,
+            edges=self._taken,
             head=head(view, now),
         )
 
@@ -90,14 +89,16 @@ class LiveRun(Widget):
         with self._guard:
             new = self._nodes(view, now)
             delta = {i: n for i, n in new.items() if self._known.get(i) != n}
-            self._known, self._view = new, view
-            if delta:
-                self.send({"nodes": delta})
+            gone = edges(view, self._layout)
+            more = sorted(set(gone) - set(self._taken))
+            self._known, self._view, self._taken = new, view, gone
+            if delta or more:
+                self.send({"nodes": delta, "edges": more})
             status = head(view, now)
             coarse = status != self.head
             if coarse:
                 self.head = status
-            if delta or coarse:
+            if delta or more or coarse:
                 self._catch_up(at_once=view.status.over)
 
     def close(self) -> None:
@@ -140,16 +141,9 @@ class LiveRun(Widget):
             self._late.cancel()
             self._late = None
         self._last_trait = time.monotonic()
-        self.nodes = self._known
+        with self.hold_sync():
+            self.nodes, self.edges = self._known, self._taken
         self._on_settled(self._view)
-
-
-def node(mark: Mark) -> Node:
-    """What the page is told of a node. A clock's text goes as a pattern, so that a second that passes is no news."""
-    start = mark.since if mark.state is State.RUNNING else mark.until
-    if mark.clocked and start:
-        return {"s": mark.state.value, "c": mark.clocked, "at": round(start.timestamp() * 1000), "b": mark.title}
-    return {"s": mark.state.value, "t": clean(mark.text, 200), "b": mark.title}
 
 
 def head(view: RunView, now: datetime) -> dict[str, Any]:

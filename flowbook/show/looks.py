@@ -102,7 +102,7 @@ STATUS: Mapping[Status, tuple[Look, str]] = {
 
 
 def rules(scope: str) -> str:
-    """Style rules for nodes with the class ``fb-<state>`` and badges with ``fb-<status>`` below ``scope``."""
+    """Style rules below ``scope``: nodes with the class ``fb-<state>``, badges with ``fb-<state>``, ``fb-<status>``."""
     return "\n".join(
         [
             *_set(f"{scope} ", dark=False),
@@ -125,7 +125,9 @@ def _set(prefix: str, *, dark: bool) -> list[str]:
             f"{node} .fb-note {{ fill: {ink.text}; }}",
             f"{node} .fb-name {{ fill: {ink.name}; }}",
         ]
-    for status, (look, _) in STATUS.items():
+    badges = [(str(state), look) for state, look in LOOKS.items()]
+    badges += [(str(status), look) for status, (look, _) in STATUS.items()]
+    for status, look in dict(badges).items():
         ink = look.dark if dark else look.light
         colours = f"background: {ink.fill}; color: {ink.text}; border-color: {ink.stroke}"
         found.append(f"{prefix}.fb-badge.fb-{status} {{ {colours}; }}")

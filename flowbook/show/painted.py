@@ -13,13 +13,15 @@ from datetime import UTC, datetime
 from flowbook.observe.views import RunView, State, StepView
 from flowbook.show.layout import Layout, arrange
 from flowbook.show.safe import clean, duration
-from flowbook.show.svg import Mark, draw
+from flowbook.show.svg import Mark, Progress, draw
+from flowbook.show.taken import taken
 from flowbook.show.topology import topology_of
 
 
 def paint(view: RunView, now: datetime | None = None) -> str:
     """The picture of a run as it is at ``now``."""
-    return draw(layout_of(view), marks(view, now or datetime.now(UTC)))
+    layout = layout_of(view)
+    return draw(layout, marks(view, now or datetime.now(UTC)), taken(view, layout.topology))
 
 
 def layout_of(view: RunView) -> Layout:
@@ -79,12 +81,17 @@ def mark(step: StepView, now: datetime, firings: int = 1) -> Mark:
             parts += [f"attempt {number}"] if number > 1 else []
         case State.FAILED:
             kind = last.failure.type.rsplit(".", 1)[-1] if last and last.failure else "failed"
-            parts += [clean(kind, 40), *([f"attempt {number}"] if number > 1 else [])]
+            first = last.failure.message.strip().partition("\n")[0] if last and last.failure else ""
+            parts += [f"attempt {number}"] if number > 1 else []
+            parts += [clean(f"{kind}: {first}" if first else kind, 100)]
         case State.PENDING | State.CANCELLED | State.SKIPPED | State.UNDONE:
             parts.append(step.state.value)
     if step.items is not None:
         parts, clocked = [[items_text(step), *p] if p else p for p in (parts, clocked)]
         error = error or "; ".join(f"item {i}: {f.type}: {f.message}" for i, f in step.items.troubles[-3:])
+    of = step.items
+    progress = Progress(of.total, of.done, of.failed, of.running) if of else None
     times = [f"{firings} times"] if firings > 1 else []
     text = " · ".join([*parts, *times])
-    return Mark(step.state, text, clean(error, 300), since, until, " · ".join([*clocked, *times]) if clocked else "")
+    clock = " · ".join([*clocked, *times]) if clocked else ""
+    return Mark(step.state, text, clean(error, 300), since, until, clock, progress)

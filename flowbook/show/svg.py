@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,10 +23,22 @@ from flowbook.show.topology import Kind
 
 EDGE = "#8b95a7"
 """Legible on white and on black."""
+TAKEN = "#3f8f63"
+"""An edge that was gone: as legible as that, and thicker."""
 FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 PAD = 10.0
 LEAST = 0.6
 """A picture that is too wide for its page shrinks to this part of its size and no further: then it is scrolled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far what consists of many has come; drawn as a bar on the card."""
+
+    total: int
+    done: int
+    failed: int = 0
+    running: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +56,14 @@ class Mark:
     """When the next attempt begins."""
     clocked: str = ""
     """``text`` with ``{}`` where the time goes that has passed since ``since``, or is left until ``until``."""
+    progress: Progress | None = None
+    """Of what consists of many: the items of a map, the cells of a notebook."""
 
 
-def draw(layout: Layout, marks: Mapping[str, Mark] | None = None) -> str:
-    """The picture; with ``marks`` (step name -> mark) of a run, without of a flow."""
+def draw(layout: Layout, marks: Mapping[str, Mark] | None = None, taken: Collection[int] = ()) -> str:
+    """The picture; with ``marks`` (step name -> mark) of a run, without of a flow. ``taken``: the edges that were gone,
+    as indices into the topology's ways.
+    """
     w, h = layout.w + 2 * PAD, layout.h + 2 * PAD
     title = escape(f"flow {layout.name}" if layout.name else "topology", 200)
     head = (
@@ -55,7 +71,7 @@ def draw(layout: Layout, marks: Mapping[str, Mark] | None = None) -> str:
         f'viewBox="0 0 {w:.1f} {h:.1f}" role="img" aria-label="{title}" font-family="{FONT}">'
         f'<title>{title}</title><g transform="translate({PAD:g} {PAD:g})">'
     )
-    parts = [head, *(_edge(line) for line in layout.lines)]
+    parts = [head, *(_edge(line, line.way in taken) for line in layout.lines)]
     parts += [_label(line) for line in layout.lines if line.label and line.label_at]
     known = marks or {}
     parts += [_box(box, known.get(box.place.name), marks is not None) for box in layout.boxes]
@@ -72,7 +88,7 @@ def note_limit(w: float) -> int:
     return max(8, int((w - 44.0) / 5.5))
 
 
-def _edge(line: Line) -> str:
+def _edge(line: Line, taken: bool) -> str:
     (x0, y0), rest = line.points[0], line.points[1:]
     tip = line.points[-1]
     angle = _angle(line.points)
@@ -83,9 +99,11 @@ def _edge(line: Line) -> str:
         f"{tip[0] - 8.5 * math.cos(angle + turn):.1f},{tip[1] - 8.5 * math.sin(angle + turn):.1f}"
         for turn in (-0.42, 0.42)
     )
+    ink, thick = (TAKEN, "2.4") if taken else (EDGE, "1.4")
     return (
-        f'<path class="fb-edge" d="M{x0:.1f} {y0:.1f} C{curve}" fill="none" stroke="{EDGE}" stroke-width="1.4"/>'
-        f'<polygon class="fb-tip" points="{tip[0]:.1f},{tip[1]:.1f} {wings}" fill="{EDGE}"/>'
+        f'<g class="fb-way{" fb-taken" if taken else ""}" data-way="{line.way}">'
+        f'<path class="fb-edge" d="M{x0:.1f} {y0:.1f} C{curve}" fill="none" stroke="{ink}" stroke-width="{thick}"/>'
+        f'<polygon class="fb-tip" points="{tip[0]:.1f},{tip[1]:.1f} {wings}" fill="{ink}"/></g>'
     )
 
 
@@ -170,4 +188,19 @@ def _card(box: Box, mark: Mark | None, running: bool) -> str:
             f'<text class="fb-note" x="{x:.1f}" y="{box.y + 13:.1f}" font-size="11" text-anchor="{anchor}" '
             f'fill="{ink.text}" data-room="{note_limit(box.w)}">{escape(note, note_limit(box.w))}</text>'
         )
+    if mark and mark.progress:
+        parts.append(_bar(mark.progress, left, top + box.h, box.w))
     return "".join([*parts, "</g>"])
+
+
+def _bar(progress: Progress, left: float, bottom: float, w: float) -> str:
+    """A bar along the lower edge: done, then failed. The page draws the same one (picture.js)."""
+    whole, unit = w - 20.0, (w - 20.0) / max(1, progress.total)
+    done, failed = (min(whole, unit * n) for n in (progress.done, progress.failed))
+    at = f'y="{bottom - 6.5:.1f}" height="3"'
+    return (
+        f'<g class="fb-progress"><rect class="fb-track" x="{left + 10:.1f}" {at} width="{whole:.1f}" rx="1.5" '
+        f'fill="{EDGE}" opacity=".35"/><rect class="fb-done" x="{left + 10:.1f}" {at} width="{done:.1f}" rx="1.5" '
+        f'fill="{LOOKS[State.FINISHED].light.stroke}"/><rect class="fb-lost" x="{left + 10 + done:.1f}" {at} '
+        f'width="{min(failed, whole - done):.1f}" rx="1.5" fill="{LOOKS[State.FAILED].light.stroke}"/></g>'
+    )

@@ -67,6 +67,10 @@ class Way:
     target: str
     label: str = ""
     """Of the branch's case; empty: none."""
+    out: tuple[str, int] | None = None
+    """(node, which of its ways out) that this is a piece of; None: it leads from a bar to ``into``."""
+    into: str = ""
+    """Node that it leads to from the bar where branches meet; empty elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +128,11 @@ def _build(
     for node in ways:
         it.place(node, Kind.STEP, node, (notes or {}).get(node, ""), nested=node in flows, many=node in maps)
     it.place(END, Kind.END, END)
-    it.lead(START, tuple(entry), "", race=(START, 0) in races)
+    it.lead(START, 0, tuple(entry), "", race=(START, 0) in races)
     for node, out in ways.items():
         for i, targets in enumerate(out):
             known = labels.get(node, ())
-            it.lead(node, tuple(targets), known[i] if i < len(known) else "", race=(node, i) in races)
+            it.lead(node, i, tuple(targets), known[i] if i < len(known) else "", race=(node, i) in races)
     entered = {w.target for w in it.ways}
     end = it.ids[END]
     return Topology(clean(name), tuple(p for p in it.places if p.id != end or end in entered), tuple(it.ways))
@@ -153,26 +157,28 @@ class _Builder:
         self.ids[key] = it.id
         return it.id
 
-    def lead(self, source: str, targets: tuple[str, ...], label: str, *, race: bool = False) -> None:
-        """One way out; several targets are a fork."""
+    def lead(self, source: str, i: int, targets: tuple[str, ...], label: str, *, race: bool = False) -> None:
+        """The way out number ``i``; several targets are a fork."""
+        out = (source, i)
         if len(targets) <= 1:
-            self._edge(self.ids[source], targets[0] if targets else END, label, inside=self._inside(source, targets))
+            inside = self._inside(source, targets)
+            self._edge(self.ids[source], targets[0] if targets else END, label, out, inside=inside)
             return
         bar = self.place(f"fork {len(self.places)}", Kind.RACE if race else Kind.BAR, "")
-        self.ways.append(Way(self.ids[source], bar, " · ".join(filter(None, (label, RACE if race else "")))))
+        self.ways.append(Way(self.ids[source], bar, " · ".join(filter(None, (label, RACE if race else ""))), out))
         for target in targets:
-            self._edge(bar, target, "", inside=target in self._forks and source in self._forks[target])
+            self._edge(bar, target, "", out, inside=target in self._forks and source in self._forks[target])
 
-    def _edge(self, source: str, target: str, label: str, *, inside: bool) -> None:
+    def _edge(self, source: str, target: str, label: str, out: tuple[str, int], *, inside: bool) -> None:
         if target not in self.ids:
             self.place(target, Kind.STEP, target)  # a damaged spec: better to draw it than to fail
         end = self.ids[target]
         if inside:
             if target not in self._bars:
                 self._bars[target] = self.place(f"join {target}", Kind.BAR, "")
-                self.ways.append(Way(self._bars[target], end))
+                self.ways.append(Way(self._bars[target], end, into=target))
             end = self._bars[target]
-        self.ways.append(Way(source, end, label))
+        self.ways.append(Way(source, end, label, out))
 
     def _inside(self, source: str, targets: tuple[str, ...]) -> bool:
         """Does the way source -> target bring a branch to the join of its fork?"""

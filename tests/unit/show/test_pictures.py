@@ -21,9 +21,10 @@ from flowbook.plan.records import Failure, Status
 from flowbook.show import layout
 from flowbook.show.html import flow_html, problems_html, run_html, runs_html
 from flowbook.show.layout import arrange
-from flowbook.show.live import LiveRun, head, node
+from flowbook.show.live import LiveRun, head
 from flowbook.show.looks import LOOKS
 from flowbook.show.painted import mark, marks, paint
+from flowbook.show.picture import node
 from flowbook.show.safe import clean, duration
 from flowbook.show.svg import draw
 from flowbook.show.text import flow_plain, run_plain, run_table, runs_plain
@@ -138,7 +139,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"state": State.RETRYING}, "attempt 2 next"),
     ({"state": State.FINISHED, "seconds": 1.23}, "1.2 s"),
     ({"state": State.FINISHED, "seconds": 75.0, "attempt": 3}, "1m 15s · attempt 3"),
-    ({"state": State.FAILED, "failure": Failure("my.BadThing", "no", "")}, "BadThing"),
+    ({"state": State.FAILED, "failure": Failure("my.BadThing", "no", "")}, "BadThing: no"),
     ({"state": State.CANCELLED}, "cancelled"),
 ]
 

@@ -16,9 +16,9 @@ from flowbook.ids import new_id
 from flowbook.observe.views import RunView, State, StepView, WaitView
 from flowbook.plan.records import Failure, Status
 from flowbook.show.html import run_html
-from flowbook.show.live import node
 from flowbook.show.looks import LOOKS, STATUS
 from flowbook.show.painted import mark, paint
+from flowbook.show.picture import node
 from flowbook.show.text import flow_plain, run_plain, run_table
 from flowbook.show.topology import topology_of
 from tests.unit.show.samples import HOSTILE, NOW
