@@ -17,6 +17,7 @@ from uuid import UUID
 
 from flowbook.plan.journal import Entry
 from flowbook.plan.records import Status
+from flowbook.plan.streamed import BEGINNING, Chunk, News
 from flowbook.quick import quick
 
 
@@ -396,6 +397,27 @@ class Store(Protocol):
 
     async def snapshot(self, run_id: UUID, epoch: int, snapshot: Snapshot) -> None:
         """Keep a snapshot, through the fence; an older epoch's is silently refused."""
+        ...
+
+    async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
+        """Keep streamed text and tell its readers; what runs this worker does not own any more is dropped in silence.
+
+        The first chunk of a stream takes the place of what was streamed at its path before.
+        """
+        ...
+
+    async def drop_chunks(self, streams: Sequence[tuple[UUID, int]]) -> None:
+        """Throw the text of (run, stream) away."""
+        ...
+
+    async def news(self, run_id: UUID, seq: int = BEGINNING, n: int = 0) -> News:
+        """The entries after number ``seq`` with all their payloads, and the chunks after number ``n``; some of them, if
+        there are many. Raises `RunNotFound`.
+        """
+        ...
+
+    def on_news(self, callback: Callable[[UUID], None]) -> None:
+        """Call back on this loop when a run has streamed text, here or in another process. A hint: it may be lost."""
         ...
 
     async def settle(self, settlement: Settlement) -> bool:

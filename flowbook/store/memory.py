@@ -17,6 +17,7 @@ from flowbook.errors import DeclarationError, StoreError, StoreUnavailable
 from flowbook.plan.forks import inherited
 from flowbook.plan.journal import OUTCOMES, Entry
 from flowbook.plan.records import Status
+from flowbook.plan.streamed import BEGINNING, Chunk, News
 from flowbook.ports import (
     Ack,
     Definition,
@@ -62,6 +63,7 @@ class MemoryStore:
         self.lease = lease
         self._poll = poll
         self._callbacks: list[Callable[[UUID | None], None]] = []
+        self._told: list[Callable[[UUID], None]] = []
         self._notes: dict[UUID, list[Entry]] = {}
         self._tick: asyncio.TimerHandle | None = None
         self._poller: asyncio.Task[None] | None = None
@@ -72,7 +74,7 @@ class MemoryStore:
         if self._open:
             return
         self._open = True
-        self.database.workers[self.worker_id] = Worker(True, frozenset(), self._wake)
+        self.database.workers[self.worker_id] = Worker(True, frozenset(), self._wake, self._tell)
         self._poller = asyncio.get_running_loop().create_task(self._keep_polling(), name="flowbook poll")
 
     async def close(self) -> None:
@@ -280,6 +282,29 @@ class MemoryStore:
         kept = (await self._turn()).runs.get(run_id)
         if kept is not None and kept.row.epoch == epoch:
             kept.snapshots.append(snapshot)
+
+    # ------------------------------------------------------------------------------------------- streamed text
+
+    async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
+        """Keep streamed text and tell its readers."""
+        (await self._turn()).write_chunks(chunks)
+
+    async def drop_chunks(self, streams: Sequence[tuple[UUID, int]]) -> None:
+        """Throw the text of (run, stream) away."""
+        (await self._turn()).drop_chunks(streams)
+
+    async def news(self, run_id: UUID, seq: int = BEGINNING, n: int = 0) -> News:
+        """What has happened since, as it was at one moment. Raises `RunNotFound`."""
+        return (await self._turn()).news(run_id, seq, n)
+
+    def on_news(self, callback: Callable[[UUID], None]) -> None:
+        """Call back when a run has streamed text."""
+        self._told.append(callback)
+
+    def _tell(self, run_id: UUID) -> None:
+        if self._open:
+            for callback in self._told:
+                asyncio.get_running_loop().call_soon(callback, run_id)
 
     # ------------------------------------------------------------------------------------------------- mailbox
 

@@ -19,10 +19,23 @@ from uuid import UUID
 
 from flowbook.clock import Clock, WallClock
 from flowbook.errors import Fenced, PathClash, RunNotFound
-from flowbook.plan.forks import Ancestor
+from flowbook.plan.forks import Ancestor, inherited
 from flowbook.plan.journal import OUTCOMES, Entry
 from flowbook.plan.records import Status
-from flowbook.ports import CHILD, FOLLOW, Ack, Definition, Mail, NewFork, NewRun, RunRow, Settlement, Snapshot, Started
+from flowbook.plan.streamed import Chunk, News
+from flowbook.ports import (
+    CHILD,
+    FOLLOW,
+    Ack,
+    Definition,
+    Mail,
+    NewFork,
+    NewRun,
+    RunRow,
+    Settlement,
+    Snapshot,
+    Started,
+)
 from flowbook.store.rows import NEVER
 
 
@@ -36,6 +49,7 @@ class Kept:
     """Path -> seq of its outcome."""
     mail: list[Mail] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
     home: UUID | None = None
     """The worker that parked it."""
     forked: NewFork | None = None
@@ -63,6 +77,8 @@ class Worker:
     alive: bool
     serves: frozenset[str]
     wake: Callable[[UUID | None], None]
+    tell: Callable[[UUID], None]
+    """That a run has streamed text."""
 
 
 class MemoryDatabase:
@@ -300,6 +316,38 @@ class MemoryDatabase:
             kept.row = replace(kept.row, status=Status.PENDING, error=None, ended_at=None)
         kept.mail.append(Mail(kept.row.mail, kind, name, payload, now))
         return True
+
+    # ---------------------------------------------------------------------------------------- streamed text
+
+    def write_chunks(self, chunks: Sequence[Chunk]) -> None:
+        """Keep streamed text of runs whose owner still says it, and tell the living."""
+        now, told = self.now(), set[UUID]()
+        for chunk in chunks:
+            kept = self.runs[chunk.run_id]
+            if kept.row.epoch != chunk.n >> 32 or kept.row.status is not Status.RUNNING:
+                continue
+            if chunk.n == chunk.stream:
+                kept.chunks = [c for c in kept.chunks if c.path != chunk.path]
+            kept.chunks.append(replace(chunk, at=now))
+            told.add(chunk.run_id)
+        for run_id in told:
+            for worker in list(self.workers.values()):
+                if worker.alive:
+                    worker.tell(run_id)
+
+    def drop_chunks(self, streams: Sequence[tuple[UUID, int]]) -> None:
+        """Throw text away."""
+        for run_id, stream in streams:
+            kept = self.runs[run_id]
+            kept.chunks = [c for c in kept.chunks if c.stream != stream]
+
+    def news(self, run_id: UUID, seq: int, n: int) -> News:
+        """What has happened since. Raises `RunNotFound`."""
+        kept = self.kept(run_id)
+        before = [e for e in inherited(self.ancestors(kept)) if e.seq > seq] if seq < 1 else []
+        known = {path for path, at in kept.outcomes.items() if at <= seq}
+        chunks = [c for c in kept.chunks if c.n > n and c.path not in known]
+        return News(kept.row.status, (*before, *kept.journal[max(0, seq) :]), chunks, False, False)
 
     def define(self, definition: Definition) -> Definition:
         """Store a definition unless it is there."""

@@ -25,7 +25,19 @@ from uuid import UUID, uuid4
 from flowbook.errors import StoreError
 from flowbook.plan.journal import Entry
 from flowbook.plan.records import Status
-from flowbook.ports import Ack, Definition, Mail, NewFork, NewRun, RunQuery, RunRow, Settlement, Snapshot, Started
+from flowbook.plan.streamed import BEGINNING, Chunk, News
+from flowbook.ports import (
+    Ack,
+    Definition,
+    Mail,
+    NewFork,
+    NewRun,
+    RunQuery,
+    RunRow,
+    Settlement,
+    Snapshot,
+    Started,
+)
 from flowbook.store import migrate
 from flowbook.store.aside import Aside
 from flowbook.store.blobs import LARGE, Blobs, refuse_huge
@@ -74,7 +86,11 @@ class PostgresStore:
             url, self.worker_id, lease=lease, on_dead=self._freed, on_steady=lambda: self._wake(None)
         )
         self._claims = Claims(self._line, self.worker_id, self._ledger, self._liveness.bury, self._wake, poll)
-        self._wakes = Wakes(url, self.worker_id, poll, self._wake)
+        self._wakes = Wakes(url, self.worker_id, poll, self._wake, self._tell)
+        self._told: list[Callable[[UUID], None]] = []
+        self._stream = Line(url, "chunks")
+        self._chunks = Reads(self._stream, self._blobs)
+        self._swept = False
         self._open = False
 
     async def open(self) -> None:
@@ -110,6 +126,7 @@ class PostgresStore:
         await self._liveness.stop()
         await self._blobs.close()
         await self._aside.close()
+        await self._stream.close()
         await self._line.close()
 
     def on_wake(self, callback: Callable[[UUID | None], None]) -> None:
@@ -287,6 +304,30 @@ class PostgresStore:
         """Keep a snapshot, through the fence; an older epoch's is silently refused."""
         await self._reads.snapshot(run_id, epoch, snapshot)
 
+    # ------------------------------------------------------------------------------------------- streamed text
+
+    async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
+        """Keep streamed text and tell its readers, on a connection that nothing else waits for."""
+        await self._chunks.write_chunks(chunks)
+        for run_id in {chunk.run_id for chunk in chunks}:
+            self._wakes.announce_news(run_id)
+            self._tell(run_id)
+        if not self._swept:
+            self._swept = True
+            await self._chunks.sweep_chunks()
+
+    async def drop_chunks(self, streams: Sequence[tuple[UUID, int]]) -> None:
+        """Throw the text of (run, stream) away."""
+        await self._chunks.drop_chunks(streams)
+
+    async def news(self, run_id: UUID, seq: int = BEGINNING, n: int = 0) -> News:
+        """What has happened since, as it was at one moment. Raises `RunNotFound`."""
+        return await self._reads.news(run_id, seq, n)
+
+    def on_news(self, callback: Callable[[UUID], None]) -> None:
+        """Call back when a run has streamed text."""
+        self._told.append(callback)
+
     # ------------------------------------------------------------------------------------------------- mailbox
 
     async def send(self, run_id: UUID, kind: str, name: str, payload: bytes) -> RunRow:
@@ -339,6 +380,10 @@ class PostgresStore:
 
     def _wake(self, run_id: UUID | None) -> None:
         for callback in self._callbacks:
+            callback(run_id)
+
+    def _tell(self, run_id: UUID) -> None:
+        for callback in self._told:
             callback(run_id)
 
     def _freed(self, runs: tuple[UUID, ...]) -> None:

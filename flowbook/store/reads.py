@@ -19,7 +19,9 @@ from flowbook.errors import RunNotFound
 from flowbook.plan.forks import renumbered
 from flowbook.plan.journal import KEPT, Entry, Kind
 from flowbook.plan.records import Status
+from flowbook.plan.streamed import Chunk, News
 from flowbook.ports import Definition, Mail, NewFork, RunQuery, RunRow, Snapshot
+from flowbook.store import chunk_statements as chunks
 from flowbook.store import family_statements as family
 from flowbook.store import history_statements as history
 from flowbook.store import statements as sql
@@ -28,12 +30,14 @@ from flowbook.store.blobs import Blobs
 from flowbook.store.driver import Record
 from flowbook.store.retrying import Line
 from flowbook.store.rows import Line as JournalLine
-from flowbook.store.rows import to_json, to_run
+from flowbook.store.rows import to_chunk, to_json, to_run
 
 MOST_RUNS: Final = 1000
 """A list of runs is never longer."""
 PAGE: Final = 2000
 """Entries of a journal that are read at once to be folded."""
+MOST_NEWS: Final = 500
+"""Entries, and chunks, that a reader of a run's stream gets at once."""
 BUDGET: Final = 4 * 1024 * 1024
 """Bytes of outcomes that are read at once, one outcome at least."""
 
@@ -83,6 +87,35 @@ class Reads:
     async def page(self, run_id: UUID, after: int) -> list[Entry]:
         """The next entries of a journal, without the values of a map's items; fewer than `PAGE`: they are the last."""
         return await self._blobs.entries(await self._line.fetch(history.PAGE, run_id, after, PAGE))
+
+    async def news(self, run_id: UUID, seq: int, n: int) -> News:
+        """What has happened since, as it was at one moment. Raises `RunNotFound`."""
+        records = await self._line.fetch(chunks.NEWS, run_id, max(0, seq), n, MOST_NEWS)
+        if not records:
+            raise RunNotFound(f"there is no run {run_id}")
+        status = Status(records[0]["kind"])
+        rows = [r for r in records if r["what"] == 1]
+        said = [to_chunk(run_id, r) for r in records if r["what"] == 2]
+        entries = await self._blobs.entries(rows)
+        if seq < 1 and (prefix := await self.prefix(run_id, entries)):
+            entries[:0] = [entry for entry in prefix if entry.seq > seq]
+        return News(status, entries, said, len(rows) == MOST_NEWS, len(said) == MOST_NEWS)
+
+    async def write_chunks(self, said: Sequence[Chunk]) -> None:
+        """Keep streamed text, through the fence."""
+        columns = [
+            [c.run_id for c in said], [c.n for c in said], [c.stream for c in said], [c.path for c in said],
+            [c.attempt for c in said], [c.channel for c in said], [c.data for c in said],
+        ]  # fmt: skip
+        await self._line.fetch(chunks.WRITE_CHUNKS, *columns)
+
+    async def drop_chunks(self, streams: Sequence[tuple[UUID, int]]) -> None:
+        """Throw text away."""
+        await self._line.fetch(chunks.DROP_CHUNKS, [run for run, _ in streams], [stream for _, stream in streams])
+
+    async def sweep_chunks(self) -> None:
+        """Throw away the text of runs that are over."""
+        await self._line.fetch(chunks.SWEEP_CHUNKS)
 
     async def outcomes(self, run_id: UUID, paths: Sequence[str]) -> list[Entry]:
         """The first outcomes of these paths that stay within `BUDGET`."""

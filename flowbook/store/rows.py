@@ -9,9 +9,11 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from flowbook.plan.journal import Entry, Kind
 from flowbook.plan.records import Status
+from flowbook.plan.streamed import Chunk
 from flowbook.ports import RunRow
 from flowbook.store.driver import Record
 
@@ -47,6 +49,14 @@ def to_entry(record: Record) -> Entry:
     return Entry(
         _KINDS[record["kind"]], record["path"], record["attempt"], record["payload"], record["seq"], record["at"]
     )
+
+
+def to_chunk(run_id: UUID, record: Record) -> Chunk:
+    """A row of ``chunk``, as NEWS names its columns."""
+    return Chunk(
+        run_id, record["seq"], record["stream"], record["path"], record["attempt"], record["kind"], record["payload"],
+        record["at"],
+    )  # fmt: skip
 
 
 def to_run(record: Record) -> RunRow:

@@ -15,6 +15,7 @@ Glossary
     mailbox     what others want of a run; valid before anyone waits for it
     definition  the code of a flow as it was when a run began; immutable
     blob        a large value, stored once under the digest of its bytes
+    chunk       a piece of text that a step has streamed; gone soon after its path has an outcome
     worker      a process that owns runs; dead when its session lock is free or its lease is past
 
 Conventions: times are the database's; text statuses rather than enum types, which cannot lose a value; bytes with a
@@ -195,9 +196,11 @@ chunk = Table(
     "chunk",
     metadata,
     Column("run_id", UUID, primary_key=True),
-    Column("path", Text, primary_key=True),
-    Column("attempt", Integer, primary_key=True, autoincrement=False),
-    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("n", BigInteger, primary_key=True, autoincrement=False),  # epoch << 32, and counted: `ports.Chunk`
+    Column("stream", BigInteger, nullable=False),
+    _text("path"),
+    Column("attempt", Integer, nullable=False),
+    _text("channel"),
     Column("bytes", LargeBinary, nullable=False),
     _at("at", clock="clock_timestamp()"),
 )

@@ -3,9 +3,9 @@
 Owns: one LISTEN connection, the coalesced NOTIFYs, the jittered poll. Refuses: being needed. A wake is a hint and may
 be lost; that a run is taken up at all rests on the poll, and after each reconnect everything is looked at again.
 
-A payload is ``<sender>:<id>,<id>,...`` in hex, or ``<sender>:*`` for "look at everything"; the sender is there so that
-nobody is woken by its own voice. Nothing is ever notified in the journal's transactions: a NOTIFY takes one lock for
-the whole server at commit.
+A payload is ``<sender>:<id>,<id>,...`` in hex, or ``<sender>:*`` for "look at everything"; ``~<id>`` says that a run
+has streamed text, which concerns its readers alone. The sender is there so that nobody is woken by its own voice.
+Nothing is ever notified in the journal's transactions: a NOTIFY takes one lock for the whole server at commit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 from uuid import UUID
 
@@ -24,8 +24,10 @@ from flowbook.store.driver import Connection, connect, went_away
 CHANNEL: Final = "flowbook_wake"
 INTERVAL: Final = 0.04
 """Seconds between two notifications of one worker at least: a signal that meets it is not felt to be late."""
+NEWS: Final = "~"
+"""Before the id of a run that has streamed text. Who does not know it takes it for no id, and sleeps on."""
 PER_PAYLOAD: Final = 200
-"""Ids of 33 characters each; a payload must stay under 8,000 bytes."""
+"""Ids of 34 characters each; a payload must stay under 8,000 bytes."""
 MOST: Final = 2_000
 """Ids that are worth naming; more of them at once say "look at everything"."""
 LONGEST_BACK_OFF: Final = 2.0
@@ -37,7 +39,14 @@ class Wakes:
     """Hears and announces wakes on the engine's loop; made, started and stopped there."""
 
     def __init__(
-        self, url: str, worker_id: UUID, poll: float, callback: Callable[[UUID | None], None], *, listen: bool = True
+        self,
+        url: str,
+        worker_id: UUID,
+        poll: float,
+        callback: Callable[[UUID | None], None],
+        on_news: Callable[[UUID], None] = lambda _: None,
+        *,
+        listen: bool = True,
     ) -> None:
         """Nothing happens until `start`.
 
@@ -46,14 +55,17 @@ class Wakes:
             worker_id: The sender of what is announced here.
             poll: Seconds between two polls, on average.
             callback: Called with a run's id, or with None: look at everything. Must not raise or block.
+            on_news: Called with the id of a run that has streamed text. Must not raise or block.
             listen: False behind PgBouncer in transaction mode: only the poll, and announcing does nothing.
         """
         self._url = url
         self._sender = worker_id.hex
         self._poll = poll
         self._callback = callback
+        self._on_news = on_news
         self._listen = listen
-        self._waiting: dict[UUID, None] = {}
+        self._waiting: dict[str, None] = {}
+        """What is to be announced, as it is written in a payload."""
         self._everything = False
         self._connected = False
         self._announced, self._quiet = asyncio.Event(), asyncio.Event()
@@ -84,7 +96,16 @@ class Wakes:
         if run_id is None or len(self._waiting) >= MOST:
             self._everything = True
         else:
-            self._waiting[run_id] = None
+            self._waiting[run_id.hex] = None
+        self._ring()
+
+    def announce_news(self, run_id: UUID) -> None:
+        """Let the others know that a run has streamed text; nobody has to do anything about it."""
+        if len(self._waiting) < MOST:
+            self._waiting[f"{NEWS}{run_id.hex}"] = None
+            self._ring()
+
+    def _ring(self) -> None:
         self._announced.set()
         self._quiet.clear()
 
@@ -136,25 +157,22 @@ class Wakes:
             self._announced.clear()
             self._quiet.set()
 
-    def _payloads(self, waiting: list[UUID]) -> Iterator[str]:
+    def _payloads(self, waiting: list[str]) -> Iterator[str]:
         for start in range(0, len(waiting), PER_PAYLOAD):
-            ids = ",".join(run_id.hex for run_id in waiting[start : start + PER_PAYLOAD])
-            yield f"{self._sender}:{ids}"
+            yield f"{self._sender}:{','.join(waiting[start : start + PER_PAYLOAD])}"
 
     def _hear(self, payload: str) -> None:
         sender, _, names = payload.partition(":")
         if sender == self._sender:
             return
-        for run_id in _ids(names.split(",")):
-            self._callback(run_id)
+        for name in names.split(","):
+            # Somebody else's text on our channel is nobody's wake.
+            with contextlib.suppress(ValueError):
+                if name.startswith(NEWS):
+                    self._on_news(UUID(hex=name[1:]))
+                else:
+                    self._callback(None if name == "*" else UUID(hex=name))
 
     def _lose(self) -> None:
         self._lost.set()
         self._announced.set()  # the one event that the listening task waits for
-
-
-def _ids(names: Iterable[str]) -> Iterator[UUID | None]:
-    for name in names:
-        # Somebody else's text on our channel is nobody's wake.
-        with contextlib.suppress(ValueError):
-            yield None if name == "*" else UUID(hex=name)
