@@ -91,7 +91,7 @@ def cancel(
     if view.status.over and view.status.value != "cancelled":
         raise RunOver(f"run {view.id} is {view.status} already: there is nothing left to cancel")
     if json:
-        from flowbook.cli.records import view_record
+        from flowbook.observe.records import view_record
 
         output.as_json(view_record(view))
     elif view.status.over:
@@ -124,7 +124,7 @@ def signal(
 
     row, needs = with_app(url, body)
     if json:
-        from flowbook.cli.records import run_record
+        from flowbook.observe.records import run_record
 
         output.as_json({**run_record(row), "needs": needs})
     else:
@@ -155,7 +155,7 @@ def complete(
 
     row, needs = with_app(url, body)
     if json:
-        from flowbook.cli.records import run_record
+        from flowbook.observe.records import run_record
 
         output.as_json({**run_record(row), "needs": needs})
     else:
@@ -218,7 +218,7 @@ def _carry_on(
 
     before, view = with_app(url, body)
     if json:
-        from flowbook.cli.records import view_record
+        from flowbook.observe.records import view_record
 
         output.as_json(view_record(view))
     else:

@@ -47,7 +47,7 @@ def runs(
 
     rows = with_app(url, body)
     if json:
-        from flowbook.cli.records import run_record
+        from flowbook.observe.records import run_record
 
         output.as_json([run_record(r) for r in rows])
         return
@@ -74,7 +74,7 @@ def show(
 
     view, line = with_app(url, body)
     if json:
-        from flowbook.cli.records import view_record
+        from flowbook.observe.records import view_record
 
         output.as_json({**view_record(view), "lineage": line})
     else:
@@ -97,10 +97,10 @@ def journal(run: RunArgument, url: UrlOption = None, json: JsonOption = False) -
 
     entries = with_app(url, body)
     if json:
-        from flowbook.cli.records import entry_record
+        from flowbook.observe.records import entry_record
 
         output.as_json([entry_record(e) for e in entries])
         return
-    from flowbook.cli.journal import journal_plain, journal_table
+    from flowbook.show.journal import journal_plain, journal_table
 
     output.tell(journal_table(entries), journal_plain(entries))

@@ -73,7 +73,7 @@ def fork(
 
     view, line = with_app(url, body)
     if json:
-        from flowbook.cli.records import view_record
+        from flowbook.observe.records import view_record
 
         output.as_json({**view_record(view), "lineage": [str(one) for one in line]})
     else:
@@ -102,7 +102,7 @@ def diff(
 
     found = with_app(url, body)
     if json:
-        from flowbook.cli.records import diff_record
+        from flowbook.observe.records import diff_record
 
         output.as_json(diff_record(found))
         return

@@ -15,12 +15,11 @@ from uuid import UUID
 import pytest
 
 from flowbook.cli.code import graphs_of, load_module
-from flowbook.cli.journal import journal_plain, journal_table, words
 from flowbook.cli.progress import Lines
 from flowbook.cli.psql import without_password
-from flowbook.cli.records import entry_record, moment, plain, run_record, view_record
 from flowbook.errors import UsageError
 from flowbook.ids import new_id
+from flowbook.observe.records import entry_record, moment, plain, run_record, view_record
 from flowbook.observe.views import RunView, view_of
 from flowbook.plan.events import (
     AttemptFailed,
@@ -46,6 +45,7 @@ from flowbook.plan.events import (
 from flowbook.plan.journal import Entry, to_entry
 from flowbook.plan.records import Failure, Status
 from flowbook.ports import RunRow
+from flowbook.show.journal import journal_plain, journal_table, words
 
 AT = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
 OOPS = Failure("ValueError", "no [bold]good[/bold]\nat all", "Traceback ...", "")

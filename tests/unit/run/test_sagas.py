@@ -11,8 +11,6 @@ from typing import Annotated, Any, TypedDict
 import pytest
 
 from flowbook.cli.ending import cancelled
-from flowbook.cli.journal import journal_plain
-from flowbook.cli.records import view_record
 from flowbook.errors import PointUnknown, RunCancelled, RunTimedOut, RunUndone, StepFailed
 from flowbook.graph.expression import branch
 from flowbook.graph.flow import Graph, graph
@@ -21,11 +19,13 @@ from flowbook.graph.race import race
 from flowbook.graph.step import UNDO_RETRIES, Step, step, when
 from flowbook.graph.subflow import subflow
 from flowbook.handle import Run
+from flowbook.observe.records import view_record
 from flowbook.plan.events import AttemptFailed, RunFailed, StepStarted, UndoingBegan
 from flowbook.plan.records import Status
 from flowbook.run import runner as runner_module
 from flowbook.run.context import Context
 from flowbook.show.html import run_html
+from flowbook.show.journal import journal_plain
 from flowbook.show.text import run_plain
 from tests.unit.run.apps import Apps, scenario, step_of, until
 

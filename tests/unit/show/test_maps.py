@@ -7,12 +7,12 @@ from io import StringIO
 
 from rich.console import Console
 
-from flowbook.cli.records import view_record
 from flowbook.graph.flow import graph
 from flowbook.graph.mapping import map_
 from flowbook.graph.source import describe
 from flowbook.graph.step import step
 from flowbook.ids import new_id
+from flowbook.observe.records import view_record
 from flowbook.observe.tallies import ItemsView
 from flowbook.observe.views import AttemptView, RunView, State, StepView
 from flowbook.plan.mapped import Mapped

@@ -1,4 +1,4 @@
-"""Records as JSON: what ``--json`` prints.
+"""Records as JSON: what ``--json`` prints, and what the inspector copies.
 
 Owns: the keys, which are a promise to scripts (docs/cli.md, a test compares). Refuses: printing. Times are ISO 8601 in
 UTC, durations are seconds, ids are UUIDs; what is not known is null and never left out.
