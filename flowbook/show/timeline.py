@@ -183,8 +183,9 @@ def _drawn(piece: Bar | _Block, it: Timeline, window: Window, scale: float, y: f
     words = bar_words(piece)
     inside = "".join(_span(span, piece, it, window, scale, y) for span in piece.spans)
     child = f' data-child="{piece.child}"' if piece.child is not None else ""
+    said = escape("; ".join(words.splitlines()), 400)
     return (
-        f'<g class="fb-bar" data-path="{escape(piece.path)}"{child} aria-label="{escape(words, 400)}">'
+        f'<g class="fb-bar" data-path="{escape(piece.path)}"{child} aria-label="{said}">'
         f"<title>{escape(words, 600)}</title>{inside}</g>"
     )
 
