@@ -39,7 +39,7 @@ from flowbook.graph.imperative import kind_of
 from flowbook.graph.locate import ORIGINS, Definition, Origin, methods, parse
 from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause, Signal
-from flowbook.graph.places import Place
+from flowbook.graph.places import Place, flow_of
 from flowbook.graph.portable import obstacles
 from flowbook.graph.resource import Resource, resource
 from flowbook.graph.sign import verify
@@ -112,7 +112,7 @@ class _Nested:
 
 def _take_all(graph: Graph, described: Described) -> None:
     take_as(graph, described)
-    for flow in (n.step.flow for n in graph if isinstance(n.step, Subflow)):
+    for flow in (flow for node in graph if (flow := flow_of(node.step)) is not None):
         nested = described.sources["flows"][flow.fingerprint]
         _take_all(flow, Described(flow.fingerprint, nested["spec"], nested["sources"]))
 
@@ -315,8 +315,8 @@ class _Workshop:
                 return self._import(name, statements)
             case ["callable", key]:
                 return self._made[key]
-            case ["step", key, step, options]:
-                return self._step(key, step, options)
+            case ["step", key, step, options, *asked]:
+                return self._step(key, step, options, *asked)
             case ["constant", key]:
                 return self._constant(key)
             case ["flow", ""]:
@@ -326,10 +326,12 @@ class _Workshop:
             case _:
                 raise NotPortable(self.d.flow, (f"`{name}` is {meaning!r}, which cannot be rebuilt",))
 
-    def _step(self, key: str, name: str, options: dict[str, Any]) -> Step:
-        identity = canonical_json([key, name, options])
+    def _step(self, key: str, name: str, options: dict[str, Any], asked: str | None = None) -> Step:
+        """``asked``: the key of the function that says which exceptions are worth another attempt."""
+        identity = canonical_json([key, name, options, asked])
         if identity not in self._steps:
-            self._steps[identity] = Step(self._made[key], name, policy_from(options, self.d.flow))
+            retry_if = None if asked is None else self._made[asked]
+            self._steps[identity] = Step(self._made[key], name, policy_from(options, self.d.flow), retry_if=retry_if)
         return self._steps[identity]
 
     def _resource(self, made: Any) -> Resource:
@@ -368,23 +370,26 @@ class _Workshop:
     def _placed(self, stored: Mapping[str, Any]) -> Place:
         if "wait" in stored:
             return self._pause(stored["name"], stored["wait"])
+        it = stored.get("map")
         if "flow" in stored:
-            return self._subflow(stored["name"], stored["flow"])
+            sub = self._subflow(it["step"] if it else stored["name"], stored["flow"])
+            return self._map(stored["name"], sub, it) if it else sub
         if stored.get("body"):
             retry_if = self._made[stored["retry_if"]] if "retry_if" in stored else None
             policy = policy_from(stored["policy"], self.d.flow)
             return Body(self._made[stored["step"]], stored["name"], policy, retry_if)
-        it = stored.get("map")
-        step = self._step(stored["step"], it["step"] if it else stored["name"], stored["policy"])
-        if "retry_if" in stored:
-            step = step.like(retry_if=self._made[stored["retry_if"]])
+        name = it["step"] if it else stored["name"]
+        step = self._step(stored["step"], name, stored["policy"], stored.get("retry_if"))
         if it:
-            return Map(stored["name"], step, it["over"], it["into"], it["concurrency"], it["collect"])
+            return self._map(stored["name"], step, it)
         if "undo" in stored:
             undo = self._placed(stored["undo"])
             assert isinstance(undo, Step)
             step = step.like(compensation=undo)
         return when(self._made[stored["when"]], step) if "when" in stored else step
+
+    def _map(self, name: str, what: Step | Subflow, it: Mapping[str, Any]) -> Map:
+        return Map(name, what, it["over"], it["into"], it["concurrency"], it["collect"], it.get("item"))
 
     def _pause(self, name: str, stored: Mapping[str, Any]) -> Pause:
         signals = tuple(Signal(s, None if key is None else self._made[key]) for s, key in stored["signals"])
@@ -411,7 +416,7 @@ class _Workshop:
 
 def _keys(meanings: Any) -> Iterator[str]:
     """The keys of the callables among meanings."""
-    return (m[1] for m in meanings if m[0] in ("callable", "step"))
+    return (key for m in meanings if m[0] in ("callable", "step") for key in (m[1], *m[4:]))
 
 
 def _defined(thing: Any, node: Definition) -> Any:

@@ -1,7 +1,7 @@
 """Describing: the code of a graph as JSON, and its fingerprint.
 
 Owns: `Described`, `describe`, the walk from a graph's steps, routers and state to everything they call. Refuses:
-running anything; saying what is wrong with it (`portable.py`).
+the topology (`spec.py`); running anything; saying what is wrong with it (`portable.py`).
 
     spec      the topology: enough to draw it, and to put the graph together again
     sources   callables   key -> {name, kind, text, file, lineno, module, names, ...}, see `_Collector._entry`
@@ -15,9 +15,10 @@ running anything; saying what is wrong with it (`portable.py`).
               flows     fingerprint -> {name, spec, sources} of the flows that sub-flows run and bodies name; left out
                         without any
 
-A name means a list: ``["import", statement, ...]``, ``["callable", key]``, ``["step", key, name, options]``,
-``["flow", fingerprint]`` (of itself: empty), ``["constant", key]``, ``["data", type]`` or ``["missing"]``; builtins are
-not listed. Names are resolved when the graph is described, and found to mean one thing per module.
+A name means a list: ``["import", statement, ...]``, ``["callable", key]``, ``["step", key, name, options]``
+(and behind it the key of its ``retry_on``, if that is a function), ``["flow", fingerprint]`` (of itself: empty),
+``["constant", key]``, ``["data", type]`` or ``["missing"]``; builtins are not listed. Names are resolved when the
+graph is described, and found to mean one thing per module.
 
 The fingerprint covers topology, options, trees, imports and constants; not data, places, comments or layout.
 """
@@ -36,20 +37,17 @@ from flowbook.codec import encode
 from flowbook.codec.registry import taker
 from flowbook.errors import ValueRefused
 from flowbook.graph.altered import altered, patches
-from flowbook.graph.body import Body
-from flowbook.graph.canonical import bytecode, digest, policy_json, shape, shown_type, storable, tree
+from flowbook.graph.canonical import bytecode, digest, policy_json, shape, storable, tree
 from flowbook.graph.carried import packed
 from flowbook.graph.changes import changes  # part of what this module offers, in a file of its own
 from flowbook.graph.decorated import decorators_of, definition_of
-from flowbook.graph.flow import RECURSION_LIMIT, Graph
+from flowbook.graph.flow import Graph
 from flowbook.graph.free import importable, imports, installed, is_plain, module_in, names_of, private_names, reference
 from flowbook.graph.locate import FUTURE, Definition, Nowhere, namespace_of, place_of, shown_file
-from flowbook.graph.mapping import Map
-from flowbook.graph.pause import Pause
-from flowbook.graph.places import may_call
+from flowbook.graph.places import flow_of
 from flowbook.graph.resource import Resource
+from flowbook.graph.spec import limits, pieces, spec_of
 from flowbook.graph.step import Step
-from flowbook.graph.subflow import Subflow
 
 __all__ = ["FORMAT", "Described", "changes", "describe", "take_as"]
 
@@ -89,7 +87,7 @@ def take_as(graph: Graph, described: Described) -> None:
 
 
 def _subflows(graph: Graph) -> tuple[Graph, ...]:
-    return tuple(n.step.flow for n in graph if isinstance(n.step, Subflow))
+    return tuple(flow for node in graph if (flow := flow_of(node.step)) is not None)
 
 
 class _Collector:
@@ -107,27 +105,12 @@ class _Collector:
         self._alive: list[Any] = []
         """Ids are compared, so nothing that has one may go."""
         self._spaces: dict[int, int] = {}
-        self._homes = self._home_modules()
+        self._homes = {str(getattr(p, "__module__", "")) for p in pieces(graph)}
         self._flows: dict[str, Graph] = {}
         """Fingerprint -> flow that some of this code names."""
 
     def describe(self) -> Described:
-        nodes = [self._node(name) for name in self.graph.nodes]
-        spec: dict[str, Any] = {
-            "format": FORMAT,
-            "name": self.graph.name,
-            "version": self.graph.version,
-            "nodes": nodes,
-            "entry": list(self.graph.entry),
-            "joins": [[node, way, join] for (node, way), join in self.graph.joins.items()],
-            "state": self._state(),
-            **({"races": sorted([node, way] for node, way in self.graph.races)} if self.graph.races else {}),
-            **self._limits(),
-        }
-        if self.graph.doc:
-            spec["doc"] = storable(self.graph.doc)
-        if self.graph.resources:
-            spec["resources"] = {name: self._resource(r) for name, r in sorted(self.graph.resources.items())}
+        spec = spec_of(self.graph, self, FORMAT)
         sources = {
             "format": FORMAT,
             "callables": self.callables,
@@ -150,100 +133,14 @@ class _Collector:
             sources["carried"] = packed(self.graph)
         return Described(self._fingerprint(spec), spec, sources)
 
-    # -- topology ------------------------------------------------------------------------------------------------------
+    # -- callables -----------------------------------------------------------------------------------------------------
 
-    def _node(self, name: str) -> dict[str, Any]:
-        node = self.graph.nodes[name]
-        found: dict[str, Any] = {"name": name, "ways": [list(w) for w in node.ways], "policy": {}, "doc": ""}
-        if isinstance(node.step, Pause):
-            found["wait"] = self._pause(node.step)
-        elif isinstance(node.step, Subflow):
-            found["flow"] = self._subflow(node.step)
-        else:
-            step = node.step.step if isinstance(node.step, Map) else node.step
-            found["step"] = self.callable(step.fn, step.name, as_step=True)
-            found["policy"] = policy_json(step.policy)
-            found["doc"] = storable(inspect.cleandoc(step.__doc__ or "").partition("\n")[0])
-            if type(step) is Body:
-                found["body"] = True
-            if may_call(step):
-                found["calls"] = True
-            if step.guard is not None:
-                found["when"] = self.callable(step.guard, f"condition of {name}")
-            if step.retry_if is not None:
-                found["retry_if"] = self.callable(step.retry_if, f"retry_on of {name}")
-            if (undo := step.compensation) is not None:
-                key = self.callable(undo.fn, undo.name, as_step=True)
-                found["undo"] = {"step": key, "name": undo.name, "policy": policy_json(undo.policy)}
-                if undo.retry_if is not None:
-                    found["undo"]["retry_if"] = self.callable(undo.retry_if, f"retry_on of {undo.name}")
-        if isinstance(node.step, Map):
-            found["map"] = {k: storable(v) if isinstance(v, str) else v for k, v in node.step.options.items()}
-        if node.router is not None:
-            found["router"] = self.callable(node.router, f"router behind {name}")
-        if node.labels:
-            found["labels"] = [
-                storable(label if isinstance(label, str) and label else repr(label)) for label in node.labels
-            ]
-            found["values"] = [self._label(name, label) for label in node.labels]
-        return found
-
-    def _limits(self) -> dict[str, Any]:
-        """Options of the flow as a whole. Those that are not set are left out, so that new ones change nothing."""
-        it = self.graph
-        return {
-            **({} if it.run_timeout is None else {"run_timeout": it.run_timeout}),
-            **({} if it.outputs is None else {"outputs": list(it.outputs)}),
-            **({} if it.recursion_limit == RECURSION_LIMIT else {"recursion_limit": it.recursion_limit}),
-        }
-
-    def _pause(self, pause: Pause) -> dict[str, Any]:
-        return {
-            "signals": [
-                [s.name, None if s.schema is None else self.callable(s.schema, s.schema.__name__)]
-                for s in pause.signals
-            ],
-            "seconds": pause.seconds,
-            "into": pause.into,
-        }
-
-    def _resource(self, resource: Resource) -> str:
+    def resource(self, resource: Resource) -> str:
+        """The key of a resource: of the function that makes it, unless it is imported."""
         found = reference(resource)
         if found is not None and self._by_reference(found[0]):
             return self.callable(resource, resource.name)
         return self.callable(resource.fn, resource.name, as_step=True)
-
-    def _subflow(self, sub: Subflow) -> dict[str, Any]:
-        given: Any = sub.input
-        if callable(given):
-            given = self.callable(given, f"input of {sub.name}")
-        elif given is not None:
-            given = [list(pair) for pair in given]
-        return {
-            "name": sub.flow.name,
-            "fingerprint": describe(sub.flow).fingerprint,
-            "input": given,
-            "into": sub.into,
-            "key": None if sub.key is None else self.callable(sub.key, f"key of {sub.name}"),
-            "queue": sub.queue,
-        }
-
-    def _label(self, node: str, label: Any) -> str | None:
-        if not is_plain(label) and isinstance(type(label), type) and not installed(type(label).__module__):
-            self.callable(type(label), type(label).__name__)
-        return self._encoded(f"a label of the branch behind {node}", label, node)
-
-    def _state(self) -> dict[str, Any] | None:
-        schema = self.graph.schema
-        if schema is None:
-            return None
-        return {
-            "class": self.callable(schema.source, schema.source.__name__),
-            "fields": {k: shown_type(t) for k, t in schema.annotations.items()},
-            "reducers": {k: getattr(r, "__qualname__", type(r).__name__) for k, r in schema.reducers.items()},
-        }
-
-    # -- callables -----------------------------------------------------------------------------------------------------
 
     def callable(self, thing: Any, name: str, *, as_step: bool = False) -> str:
         """The key of a step's function, a router, a class or a helper; enters it and what it needs."""
@@ -332,11 +229,12 @@ class _Collector:
             return ["import", f"from builtins import {name}"]
         if isinstance(value, Step):
             key = self.callable(value.fn, name, as_step=True)
-            return ["step", key, value.name, policy_json(value.policy)]
+            asked = [] if value.retry_if is None else [self.callable(value.retry_if, f"retry_on of {value.name}")]
+            return ["step", key, value.name, policy_json(value.policy), *asked]
         if isinstance(value, Graph):
             return self._flow(name, value, reader, node)
         if isinstance(value, Resource) and reference(value) is None:
-            return ["callable", self._resource(value)]
+            return ["callable", self.resource(value)]
         if is_plain(value):
             return ["constant", self._constant(name, value, reader)]
         statements = imports(name, value, node)
@@ -390,22 +288,6 @@ class _Collector:
         """Is what this module holds imported, rather than kept as source?"""
         return importable(module) and (installed(module) or module not in self._homes)
 
-    def _home_modules(self) -> set[str]:
-        """The modules whose code is the definition's own: those that the graph's pieces were written in."""
-        pieces: list[Any] = [n.router for n in self.graph if n.router is not None]
-        for node in self.graph:
-            if isinstance(node.step, Pause):
-                pieces += [s.schema for s in node.step.signals if s.schema is not None]
-            elif isinstance(node.step, Subflow):
-                pieces += [f for f in (node.step.input, node.step.key) if callable(f)]
-            else:
-                step = node.step.step if isinstance(node.step, Map) else node.step
-                pieces += [f for f in (step.fn, step.guard, step.retry_if) if f is not None]
-                pieces += [step.compensation.fn] if step.compensation is not None else []
-        if self.graph.schema is not None:
-            pieces.append(self.graph.schema.source)
-        return {str(getattr(p, "__module__", "")) for p in pieces}
-
     def _scope(self, space: dict[str, Any], module: str) -> int:
         number = self._spaces.get(id(space))
         if number is None:
@@ -418,7 +300,7 @@ class _Collector:
 
     def _constant(self, name: str, value: Any, reader: str) -> str:
         """The key of a constant; empty if it cannot be stored."""
-        stored = self._encoded(name, value, reader)
+        stored = self.encoded(name, value, reader)
         if stored is None:
             return ""
         key, number = name, 1
@@ -428,7 +310,8 @@ class _Collector:
         self.constants[key] = stored
         return key
 
-    def _encoded(self, name: str, value: Any, reader: str) -> str | None:
+    def encoded(self, name: str, value: Any, reader: str) -> str | None:
+        """A value as base64 text; None: the codec refuses it, which is noted."""
         try:
             return base64.b64encode(encode(value, at=name)).decode("ascii")
         except ValueRefused as error:
@@ -465,7 +348,7 @@ class _Collector:
                 "joins": spec["joins"],
                 "state": spec["state"] and {k: spec["state"][k] for k in ("class",)},
                 **{k: spec[k] for k in ("resources", "races") if k in spec},
-                **self._limits(),
+                **limits(self.graph),
                 "callables": {key: self._identity(key, entry) for key, entry in self.callables.items()},
             }
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -13,6 +15,7 @@ from flowbook.errors import DeclarationError, StepTimeout, UsageError
 from flowbook.graph.canonical import policy_from, policy_json
 from flowbook.graph.changes import changes
 from flowbook.graph.flow import Graph, graph
+from flowbook.graph.free import closure
 from flowbook.graph.pause import wait
 from flowbook.graph.rebuild import rebuild
 from flowbook.graph.retrying import is_one_of
@@ -209,6 +212,73 @@ def test_a_rebuilt_flow_retries_on_the_same_exceptions(write: Write) -> None:
         one()
     assert raised.type.__name__ == "Busy"
     assert one.retries_on(raised.value), "the class was defined anew, and is meant all the same"
+
+
+CALLS = """
+    from flowbook.graph.imperative import flow as fl
+
+    LIMIT = 503
+
+    def worth_it(error):
+        return error.args == (LIMIT,)
+
+    @step(retries=2, retry_on=(OSError, worth_it))
+    async def charge(order): return order
+
+    @step(retries=1)
+    async def plain(order): return order
+
+    def made():
+        inner = step(name="inner", retries=1, retry_on=lambda error: error.args == ("again",))(lambda n: n)
+
+        @fl
+        async def hidden(ctx, n: int) -> int:
+            return await ctx.step(inner, n)
+
+        return hidden
+
+    @fl
+    async def order(ctx, id: int) -> int:
+        return await ctx.step(charge, await ctx.step(plain, id))
+
+    hidden = made()
+"""
+
+
+def test_a_step_that_a_body_names_retries_on_the_same_exceptions(write: Write) -> None:
+    """A function that says which is part of the definition and comes back, as a node's does; a closure's too."""
+    module = write(CALLS)
+    back = rebuild(stored(module.order), key=KEY)
+    assert back.fingerprint == module.order.fingerprint
+    names = inspect.unwrap(back.step_at("order").fn).__globals__
+    assert names["charge"].policy == module.charge.policy
+    assert names["charge"].retries_on(ValueError(503))
+    assert names["charge"].retries_on(OSError())
+    assert not names["charge"].retries_on(ValueError(404))
+    assert names["plain"].retries_on(ValueError(404))
+    closed = rebuild(stored(module.hidden), key=KEY)
+    inner = closure(inspect.unwrap(closed.step_at("hidden").fn))["inner"]
+    assert (inner.retries_on(ValueError("again")), inner.retries_on(ValueError("no"))) == (True, False)
+    for before, after in (("== (LIMIT,)", "!= (LIMIT,)"), ("LIMIT = 503", "LIMIT = 429"), (", worth_it", "")):
+        assert describe(write(CALLS.replace(before, after)).order).fingerprint != back.fingerprint, before
+
+
+def test_what_is_asked_about_a_compensation_is_kept_as_source_wherever_it_was_written(write: Write) -> None:
+    """As what is asked about a step is: where the definition is rebuilt, the module of neither need be there."""
+    write("def worth_it(error): return error.args == (503,)\n", "asked_elsewhere")
+    flow: Graph = write("""
+        from asked_elsewhere import worth_it
+        @step(retries=2, retry_on=worth_it)
+        def undo(): return 1
+        @step(compensate=undo)
+        def a(): return 2
+        flow = graph("f", a)
+    """).flow  # fmt: skip
+    definition = stored(flow)
+    assert definition.sources["callables"]["worth_it"]["kind"] == "function"
+    del sys.modules["asked_elsewhere"]
+    undo = rebuild(definition, key=KEY).compensations["a"]
+    assert (undo.retries_on(ValueError(503)), undo.retries_on(ValueError(404))) == (True, False)
 
 
 def test_options_of_attempts_and_of_the_run_are_part_of_the_code(write: Write) -> None:
