@@ -70,7 +70,7 @@ def _packed(place: Place) -> Any:
             flow: Any = None
             return replace(place, flow=flow), place.flow.fingerprint, _content(place.flow)
         case Map():
-            options = (place.over, place.into, place.concurrency, place.collect)
+            options = (place.over, place.into, place.concurrency, place.collect, place.named)
             return {"step": (place.step.name, _packed(place.step)), "map": options}
         case Body():
             return "body", {"fn": place.fn, "policy": place.policy, "retry_if": place.retry_if}
@@ -97,7 +97,8 @@ def _place(name: str, packed: Any) -> Place:
             flow.__dict__["fingerprint"] = fingerprint  # there are no sources to find it from
             return replace(sub, flow=flow)
         case {"step": (step, inner), "map": options}:
-            return Map(name, Step(name=step, **inner), *options)
+            what: Any = _place(step, inner)
+            return Map(name, what, *options)
         case ("body", options):
             return Body(name=name, **options)
         case _:

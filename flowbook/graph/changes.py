@@ -172,10 +172,11 @@ def _flows(old: Defined, new: Defined) -> Iterator[str]:
     before, after = ({n["name"]: n["flow"] for n in d.spec.get("nodes") or () if "flow" in n} for d in (old, new))
     had, has = nested(old), nested(new)
     steps = {n["name"] for n in old.spec.get("nodes") or ()}
+    maps = {n["name"] for n in new.spec.get("nodes") or () if "map" in n}
     for name, flow in after.items():
         if name not in before:
             if name in steps:
-                yield f"`{name}` is a sub-flow now"
+                yield f"`{name}` {'maps a flow' if name in maps else 'is a sub-flow'} now"
             continue
         was = before[name]
         if was["fingerprint"] != flow["fingerprint"]:
@@ -195,6 +196,8 @@ def _maps(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | Non
         return
     texts = {"over": "maps over {}", "into": "puts its results into {}", "concurrency": "has {} items at once"}
     yield from (f"`{name}` {text.format(new[k] or name)}" for k, text in texts.items() if old[k] != new[k])
+    if old.get("item") != new.get("item"):
+        yield f"`{name}`: an item is {repr(new['item']) if new.get('item') else 'no named input'} of its flow now"
     if old["collect"] != new["collect"]:
         yield f"`{name}`: an item that fails {'is collected' if new['collect'] else 'fails the run'} now"
 

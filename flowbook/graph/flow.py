@@ -94,9 +94,8 @@ class Graph:
 
     def step_at(self, node: str) -> Step:
         """The step at a node that is no pause; of a map the one that it applies."""
-        step = self.nodes[node].step
-        if isinstance(step, Map):
-            return step.step
+        place = self.nodes[node].step
+        step = place.step if isinstance(place, Map) else place
         assert isinstance(step, Step), f"{node} is no step"
         return step
 
@@ -346,7 +345,8 @@ class _Builder:
         steps += [s.compensation for s in steps if s.compensation is not None]
         functions: list[tuple[Callable[..., Any], Mapping[str, Any]]]
         functions = [(s.fn, s.signature.parameters) for s in steps]
-        functions += [(m.step.fn, m.filled) for m in self.steps.values() if isinstance(m, Map)]
+        maps = [(m.step, m.filled) for m in self.steps.values() if isinstance(m, Map)]
+        functions += [(step.fn, filled) for step, filled in maps if isinstance(step, Step)]
         resources, found = collected(functions, given)
         self.problems += found
         if self.problems:

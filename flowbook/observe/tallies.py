@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from flowbook.plan.events import AttemptFailed, ItemFinished
+from flowbook.plan.events import AttemptFailed, ChildStarted, ItemFinished
 from flowbook.plan.paths import item_of
 from flowbook.plan.records import Failure
 
@@ -28,7 +28,7 @@ class ItemsView:
     failed: int = 0
     """Items that have failed for good, whatever becomes of the map."""
     running: int = 0
-    """Items under way in this process."""
+    """Items under way in this process; where a flow is mapped, children that have begun, wherever they are."""
     retrying: int = 0
     """Items that wait for another attempt."""
     troubles: tuple[tuple[int, Failure], ...] = ()
@@ -48,13 +48,18 @@ class Tally:
     failed: set[int] = field(default_factory=set)
     """Items that have failed for good and are not collected (yet)."""
     retrying: set[int] = field(default_factory=set)
+    children: set[int] = field(default_factory=set)
+    """Items that are runs of their own and have not ended."""
     troubles: deque[tuple[int, Failure]] = field(default_factory=lambda: deque(maxlen=TOLD))
 
-    def add(self, event: AttemptFailed | ItemFinished) -> None:
+    def add(self, event: AttemptFailed | ItemFinished | ChildStarted) -> None:
         """Something happened to an item."""
         index = item_of(event.path)[1]
         self.retrying.discard(index)
+        self.children.discard(index)
         match event:
+            case ChildStarted():
+                self.children.add(index)
             case ItemFinished(attempt=0):
                 self.failed.discard(index)
                 self.collected += 1
@@ -74,6 +79,7 @@ class Tally:
     def view(self, running: int, *, over: bool) -> ItemsView:
         """As it is now."""
         return ItemsView(
-            self.total, self.done, self.collected + len(self.failed), running,
+            self.total, self.done, self.collected + len(self.failed),
+            running + (0 if over else len(self.children)),
             0 if over else len(self.retrying), tuple(self.troubles),
         )  # fmt: skip

@@ -235,7 +235,7 @@ class Folding:
         event = from_entry(entry)
         self.seq = entry.seq
         if entry.path.endswith("]"):
-            if isinstance(event, ItemFinished | AttemptFailed):
+            if isinstance(event, ItemFinished | AttemptFailed | ChildStarted):
                 self.tallies[item_of(entry.path)[0]].add(event)
             return
         match event:

@@ -164,7 +164,8 @@ def _map_moved(graph: Graph, run: Run, event: MapBegan | ItemFinished | MapFinis
             token, fan, index = map_token(run, path)
             fans = {**run.fans, token.path: finished(fan, index, failed=attempt == 0)}
             troubles, started = _without(run.troubles, path), _without(run.started, path)
-            return replace(run, seq=seq, fans=fans, troubles=troubles, started=started)
+            children = _without(run.children, path)  # where a flow is mapped, the item was one
+            return replace(run, seq=seq, fans=fans, troubles=troubles, started=started, children=children)
         case MapFinished(path, key=key):
             token = _standing_at(run, path)
             result = results(run, event)

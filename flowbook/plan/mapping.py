@@ -6,7 +6,7 @@ Refuses: the items' values (the runner has them) and time of its own.
 Items begin in their order, and at most ``concurrency`` are open: under way, or waiting for another attempt. So of those
 before the last one that has an outcome only so few can be without one, and a map's record is small however long its
 list is: how many there are, up to where items have outcomes, and which of these have none. Everything here costs as
-much as ``concurrency`` and never as much as the list.
+much as ``concurrency`` and never as much as the list. Where a flow is mapped, an item is a child at the item's path.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from datetime import datetime
 from flowbook.errors import IllegalTransition
 from flowbook.graph.flow import Graph
 from flowbook.graph.mapping import Map
-from flowbook.plan.commands import BeginMap, CollectItem, Command, EndMap, StartStep, WaitUntil
+from flowbook.graph.step import Step
+from flowbook.graph.subflow import Subflow
+from flowbook.plan.commands import BeginMap, CollectItem, Command, EndMap, RunChild, StartStep, WaitUntil
 from flowbook.plan.events import MapFinished
 from flowbook.plan.mapped import Mapped
 from flowbook.plan.paths import item, item_of, node_of
@@ -67,11 +69,14 @@ def at_map(
     if is_complete(fan):
         return (EndMap(token.path, token.id, token.at),)
     commands: list[Command] = []
+    of_flow = isinstance(place.step, Subflow)
     for index in wanted(fan, place.concurrency):
         path = item(token.path, index)
         trouble = troubles.get(path, _NO_TROUBLE)
         if trouble.final:
             commands.append(CollectItem(path, index, trouble.failure or _UNKNOWN))
+        elif of_flow:
+            commands.append(RunChild(path, token.id, token.at))  # it has retries of its own
         elif trouble.retry_at is not None and trouble.retry_at > now:
             commands.append(WaitUntil(trouble.retry_at))
         else:
@@ -99,7 +104,9 @@ def map_token(run: Run, path: str) -> tuple[Token, Fan, int]:
 
 
 def under_way(graph: Graph, run: Run) -> frozenset[str]:
-    """The paths of all steps, items and compensations that may be under way."""
+    """The paths of all steps, items and compensations that may be under way; items that are runs of their own are not
+    this run's attempts.
+    """
     if run.undoing is not None:
         return frozenset(map(undo_path, left_to_undo(run)))
     found: set[str] = set()
@@ -107,7 +114,7 @@ def under_way(graph: Graph, run: Run) -> frozenset[str]:
         if token.phase is Phase.READY:
             found.add(token.path)
             place, fan = graph.nodes[token.at].step, run.fans.get(token.path)
-            if isinstance(place, Map) and fan is not None:
+            if isinstance(place, Map) and isinstance(place.step, Step) and fan is not None:
                 found.update(item(token.path, i) for i in wanted(fan, place.concurrency))
     return frozenset(found)
 

@@ -23,7 +23,7 @@ from flowbook.plan.commands import BeginWait, EndHandOut, EndWait, RunChild, Sta
 from flowbook.plan.events import AttemptFailed, ChildStarted, SignalRefused, StepStarted, WaitBegan
 from flowbook.plan.journal import Entry, Kind, to_entry
 from flowbook.plan.records import Run, View
-from flowbook.run import scopes
+from flowbook.run import item_runs, scopes
 from flowbook.run.attempts import Outcome, attempt
 from flowbook.run.called import at_once, failed_for_good, minded, tried
 from flowbook.run.calls import Desk, Wanted
@@ -143,9 +143,12 @@ class Bodies:
         return minded(self.desk.open[command.path].wanted, command, pauses, read, self._now())
 
     async def child(self, command: RunChild, children: Children) -> ChildStarted | Outcome | None:
-        """What a command about a child comes to: of a sub-flow's node, or of one that a body has spawned."""
+        """What a command about a child comes to: of a sub-flow's node, an item, or one that a body has spawned."""
         if "/" not in command.path:
-            return await children.mind(command, self._record())
+            runner, run = self._runner, self._record()
+            if command.path.endswith("]"):
+                return await item_runs.cared_for(children, runner._maps, runner.graph, command, run)
+            return await children.mind(command, run)
         request = self.desk.open.get(command.path)
         if request is None:
             return None  # its body has ended meanwhile

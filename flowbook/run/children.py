@@ -15,7 +15,8 @@ together, at every point at which a process may die:
     child that it waits for, so an end that was told to a run that had failed then is found after its retry.
   - The outcome of the path (`ChildFinished`) is at most one, as every outcome is.
 
-For other users of children (a body that calls ``ctx.spawn``: `spawning.py`, an item of a map) than the node `Subflow`:
+For other users of children (a body that calls ``ctx.spawn``: `spawning.py`, an item of a map: `item_runs.py`) than the
+node `Subflow`:
 
   - ``event = await children.begin(path, graph, input, key=..., queue=..., number=1)`` has the run started, and answers
     with the `ChildStarted` to be appended. Any path will do; apply() asks for no token there.

@@ -108,11 +108,22 @@ class Items(Sequence[Any]):
         return page
 
     def _opened(self, value: Any) -> Any:
-        if type(value) is not Sealed:
+        if not has_placeholder(value):
             return value
+        if type(value) is dict:  # the state that a child ended with
+            return {key: self._opened(inner) for key, inner in value.items()}
+        if type(value) is Mapped:
+            return Items(value, self._read, self._key)
         if self._key is None:
             raise SignatureRefused(f"a {value.type} is stored as a pickle, and there is no key here to verify it with")
         return load_pickle(value.data, self._key)
+
+
+def has_placeholder(value: Any) -> bool:
+    """True for a result that is not there itself, or that has such a value in it."""
+    if type(value) is dict:
+        return any(type(inner) in (Sealed, Mapped) for inner in value.values())
+    return type(value) in (Sealed, Mapped)
 
 
 def paths_of(path: str, start: int, stop: int) -> list[str]:

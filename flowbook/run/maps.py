@@ -1,6 +1,7 @@
 """Maps on their way: the list that is mapped over, one try at one item, and how a map ends.
 
-Owns: `Maps`. Refuses: deciding which items run (`plan/mapping.py`) and recording (`runner.py`).
+Owns: `Maps`. Refuses: deciding which items run (`plan/mapping.py`), items that are runs of their own (`item_runs.py`)
+and recording (`runner.py`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from flowbook.plan.records import Run, View
 from flowbook.plan.sealed import Absent, Sealed
 from flowbook.ports import Store, Transaction
 from flowbook.run.attempts import Bench, Outcome, body, rolled_back, way_on
-from flowbook.run.items import Items, paths_of, values_of
+from flowbook.run.items import Items, has_placeholder, paths_of, values_of
 from flowbook.run.loops import explained
 from flowbook.run.values import carried, opened
 
@@ -65,16 +66,16 @@ class Maps:
         within: Transaction | None = None
         try:
             place = _map(bench, command.node)
-            map_path, index = item_of(command.path)
-            value = await self._item(map_path, command.node, view, index)
-            within = await bench.transaction() if place.step.policy.transactional else None
+            step = bench.graph.step_at(command.node)
+            value = await self.item(command.path, command.node, view)
+            within = await bench.transaction() if step.policy.transactional else None
             began = time.perf_counter()
-            returned = await body(bench, place.step, command, view, {place.item: value}, within)
+            returned = await body(bench, step, command, view, {place.item: value}, within)
             spent = time.perf_counter() - began
             if isinstance(returned, StepHandedOut | Halt):
                 what = "halts the run" if isinstance(returned, Halt) else "is handed out"
                 raise StepFailed(f"{command.path} {what}, which an item of a map cannot: let a node do it")
-            result, _ = carried(place.step, command.path, item_result(returned), {}, bench.key, bench.kept)
+            result, _ = carried(step, command.path, item_result(returned), {}, bench.key, bench.kept)
             event = ItemFinished(command.path, command.attempt, result, spent)
             # What it returned is not folded, so the record needs no copy of it that has been encoded and decoded.
             return Outcome(command, to_entry(event), event, within=within)
@@ -85,7 +86,9 @@ class Maps:
             error = await rolled_back(within, error)
             return Outcome(command, error=explained(error, command.node))
 
-    async def _item(self, map_path: str, node: str, view: View, index: int) -> Any:
+    async def item(self, path: str, node: str, view: View) -> Any:
+        """The item at a path. Raises `BindingError` if there is no list."""
+        map_path, index = item_of(path)
         mapped = await self._list(map_path, node, view)
         if isinstance(mapped, Items):
             # Items begin in their order, so the page that is held is nearly always the one.
@@ -139,6 +142,13 @@ class Maps:
             if size > SMALL and not reduced:
                 return None
             values += values_of(entries, path, start)
+            if any(map(has_placeholder, values[start:])):
+                if reduced:
+                    raise StepFailed(
+                        f"{path}: {place.key!r} has a reducer, which cannot merge what items keep as pickles, or as "
+                        f"many results of a map of their own"
+                    )
+                return None  # opened when they are looked at
         return values
 
 

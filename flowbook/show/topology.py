@@ -23,8 +23,8 @@ from flowbook.graph.mapping import Map
 from flowbook.graph.names import END, START
 from flowbook.graph.pause import Pause
 from flowbook.graph.places import Place as Node
+from flowbook.graph.places import flow_of
 from flowbook.graph.step import Step
-from flowbook.graph.subflow import Subflow
 from flowbook.show.safe import clean, duration
 
 RACE = "first wins"
@@ -93,7 +93,7 @@ def topology_of(thing: Any) -> Topology:
         ways = {n: node.ways for n, node in thing.nodes.items()}
         labels = {n: tuple(map(label_text, node.labels)) for n, node in thing.nodes.items()}
         notes = {n: _note(node.step) for n, node in thing.nodes.items()}
-        flows = {n for n, node in thing.nodes.items() if isinstance(node.step, Subflow)}
+        flows = {n for n, node in thing.nodes.items() if flow_of(node.step) is not None}
         maps = {n for n, node in thing.nodes.items() if isinstance(node.step, Map)}
         return _build(thing.name, thing.entry, ways, labels, _pairs(thing.joins), notes, thing.races, flows, maps)
     if isinstance(thing, Mapping):
@@ -197,10 +197,10 @@ class _Builder:
 def _note(step: Node) -> str:
     if isinstance(step, Pause):
         return _pause_note(step.names, step.seconds)
-    if isinstance(step, Subflow):
-        return _flow_note(step.flow.name)
+    flow = flow_of(step)
     policy = step.policy
-    parts = [_map_note(step.over, step.concurrency)] if isinstance(step, Map) else []
+    parts = [] if flow is None else [_flow_note(flow.name)]
+    parts += [_map_note(step.over, step.concurrency)] if isinstance(step, Map) else []
     parts += ["if ..."] if isinstance(step, Step) and step.guard is not None else []
     if policy.retries:
         parts.append("1 retry" if policy.retries == 1 else f"{policy.retries} retries")
@@ -247,7 +247,9 @@ def _from_spec(spec: Mapping[str, Any]) -> Topology:
     flows = {str(n["name"]): str(n["flow"].get("name", "")) for n in nodes if isinstance(n.get("flow"), Mapping)}
     notes |= {n: _flow_note(flow) for n, flow in flows.items()}
     maps = {str(n["name"]): n["map"] for n in nodes if isinstance(n.get("map"), Mapping)}
-    notes |= {n: _map_note(str(m.get("over", "")), m.get("concurrency", 0)) for n, m in maps.items()}
+    for n, m in maps.items():
+        parts = [_flow_note(flows[n])] if n in flows else []
+        notes[n] = " · ".join([*parts, _map_note(str(m.get("over", "")), m.get("concurrency", 0))])
     name, joins = str(spec.get("name", "")), _pairs(report.joins)
     return _build(name, entry, ways, labels, joins, notes, races, flows.keys(), maps.keys())
 
@@ -265,7 +267,7 @@ def _from_fragment(it: Fragment) -> Topology:
         key = _key(node)
         if key not in found.ids:
             kind = Kind.START if key == START else Kind.END if key == END else Kind.STEP
-            found.place(key, kind, key, nested=isinstance(node, Subflow), many=isinstance(node, Map))
+            found.place(key, kind, key, nested=flow_of(node) is not None, many=isinstance(node, Map))
     for edge in it.edges:
         found.ways.append(Way(found.ids[_key(edge.source)], found.ids[_key(edge.target)], RACE if edge.race else ""))
     for r in it.routings:

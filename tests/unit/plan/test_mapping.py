@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -14,12 +15,21 @@ from flowbook.graph.mapping import map_
 from flowbook.graph.step import step
 from flowbook.plan import snapshots
 from flowbook.plan.apply import apply, begin, fold
-from flowbook.plan.commands import BeginMap, CollectItem, EndMap, FailRun, StartStep
+from flowbook.plan.commands import BeginMap, CollectItem, EndMap, FailRun, RunChild, StartStep
 from flowbook.plan.decide import decide
-from flowbook.plan.events import AttemptFailed, Event, ItemFinished, MapBegan, MapFinished, RunFailed, RunRetried
+from flowbook.plan.events import (
+    AttemptFailed,
+    ChildStarted,
+    Event,
+    ItemFinished,
+    MapBegan,
+    MapFinished,
+    RunFailed,
+    RunRetried,
+)
 from flowbook.plan.mapped import Mapped
-from flowbook.plan.mapping import finished, is_complete, is_open, wanted
-from flowbook.plan.records import Fan, Run
+from flowbook.plan.mapping import finished, is_complete, is_open, under_way, wanted
+from flowbook.plan.records import Child, Fan, Run
 from tests.unit.plan.driving import BOOM, ID, NOW
 
 
@@ -28,6 +38,7 @@ def fetch(n: int) -> int:
     return n
 
 
+CHILD = UUID(int=7)
 FLOW = graph("f", map_(fetch, over="xs", into="ys", concurrency=3))
 
 
@@ -104,6 +115,38 @@ def test_a_failed_item_fails_the_run_or_is_collected() -> None:
         StartStep("fetch#1[0]", "", "fetch", 1), CollectItem("fetch#1[1]", 1, BOOM),
     )  # fmt: skip
     assert told(run, ItemFinished("fetch#1[1]", 0, None)).fans["fetch#1"] == Fan(5, 2, frozenset({0}), 1)
+
+
+def test_an_item_of_a_mapped_flow_is_a_child_until_it_has_its_outcome() -> None:
+    """Wanted at the item's path, remembered as long as it lives, and never more of them than may be under way."""
+    of_flow = graph("f", map_(graph("page", fetch), over="xs", into="ys", concurrency=2))
+    run = begin(of_flow, ID, {"xs": [1, 2, 3, 4]})
+    assert decide(of_flow, run, NOW) == (BeginMap("page#1", "", "page"),)
+    run = told(run, MapBegan("page#1", 4))
+    assert decide(of_flow, run, NOW) == tuple(RunChild(f"page#1[{i}]", "", "page") for i in (0, 1))
+    run = told(run, *(ChildStarted(f"page#1[{i}]", CHILD, "page") for i in (0, 1)))
+    assert run.children == {f"page#1[{i}]": Child(CHILD) for i in (0, 1)}
+    assert under_way(of_flow, run) == {"page#1"}, "what a child does is not what this process does"
+    run = told(run, ItemFinished("page#1[1]", 1, {"n": 2}))
+    assert run.children == {"page#1[0]": Child(CHILD)}
+    assert [c.path for c in decide(of_flow, run, NOW) if isinstance(c, RunChild)] == ["page#1[0]", "page#1[2]"]
+
+
+def test_a_child_of_an_item_that_failed_is_tried_again_by_a_retry_or_collected() -> None:
+    """A retry of the run makes it wanted again and says that it is to be retried; a collected one is forgotten."""
+    page = graph("page", fetch)
+    of_flow = graph("f", map_(page, over="xs", into="ys", concurrency=2))
+    collecting = graph("f", map_(page, over="xs", into="ys", concurrency=2, on_error="collect"))
+    failed = AttemptFailed("page#1[0]", 1, BOOM, lost=False, final=True, retry_at=None)
+    run = told(begin(of_flow, ID, {"xs": [1, 2]}), MapBegan("page#1", 2), ChildStarted("page#1[0]", CHILD, "page"))
+    run = told(run, failed)
+    assert decide(of_flow, run, NOW) == (FailRun("page#1[0]", BOOM),)
+    assert decide(collecting, run, NOW) == (CollectItem("page#1[0]", 0, BOOM), RunChild("page#1[1]", "", "page"))
+    assert told(run, ItemFinished("page#1[0]", 0, None)).children == {}
+    run = told(run, RunFailed("page#1[0]", BOOM), RunRetried("me"))
+    assert run.children == {"page#1[0]": Child(CHILD, again=True)}
+    assert decide(of_flow, run, NOW) == tuple(RunChild(f"page#1[{i}]", "", "page") for i in (0, 1))
+    assert told(run, ChildStarted("page#1[0]", CHILD, "page")).children == {"page#1[0]": Child(CHILD)}
 
 
 def test_a_snapshot_carries_a_map_under_way() -> None:
