@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID
@@ -36,7 +36,8 @@ from flowbook.graph.sign import sign
 from flowbook.graph.source import describe
 from flowbook.handle import Run
 from flowbook.ids import new_id
-from flowbook.observe.views import RunView, view_of
+from flowbook.observe.folding import view_of
+from flowbook.observe.views import RunView
 from flowbook.observe.watch import Callback, Reading, Watch
 from flowbook.plan.journal import Entry
 from flowbook.plan.records import Run as Record
@@ -474,8 +475,7 @@ class App:
 
     def _heard(self, run_id: UUID, entries: Sequence[Entry], ack: Ack | None) -> None:
         if self._watches and (watch := self._watches.get(run_id)):
-            first = ack.seq - len(entries) + 1 if ack else 0
-            watch.heard([replace(e, seq=first + i, at=ack.at) for i, e in enumerate(entries)] if ack else [])
+            watch.heard(entries, ack)
 
     # -- working -------------------------------------------------------------------------------------------------------
 

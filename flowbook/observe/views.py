@@ -1,51 +1,22 @@
 """View records: a run as people look at it.
 
-Owns: `RunView` and `StepView`, built from a run's row, its definition's spec and its journal. Refuses: drawing
-(`show/`), connections, and the graph's code: a view can be had of any run, also where its code is not known.
+Owns: `RunView`, `StepView` and what they are made of. Refuses: making them (`folding.py`), drawing (`show/`),
+connections, and the graph's code: a view can be had of any run, also where its code is not known.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from flowbook.observe.tallies import ItemsView, Tally
-from flowbook.plan.events import (
-    AttemptFailed,
-    CallFinished,
-    CancelRequested,
-    ChildFinished,
-    ChildStarted,
-    Event,
-    ItemFinished,
-    MapBegan,
-    MapFinished,
-    RunFailed,
-    RunForked,
-    RunRetried,
-    SignalRefused,
-    StepDropped,
-    StepFinished,
-    StepHandedOut,
-    StepStarted,
-    UndoingBegan,
-    WaitBegan,
-    WaitFinished,
-)
-from flowbook.plan.journal import Entry, from_entry
-from flowbook.plan.mapped import Mapped
-from flowbook.plan.paths import item_of, node_of
+from flowbook.observe.tallies import ItemsView
 from flowbook.plan.records import Failure, Status
-from flowbook.plan.undoing import undone_by
-from flowbook.ports import RunRow
-
-REFUSED = 10
-"""Refused payloads that a view keeps per pause."""
+from flowbook.quick import quick
 
 
 class State(StrEnum):
@@ -62,6 +33,7 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class AttemptView:
     """One attempt of a path."""
@@ -96,6 +68,7 @@ class WaitView:
         return "its token" if self.handed_out else " or ".join(self.signals)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class StepView:
     """One firing of a node: everything that is known of a path."""
@@ -138,6 +111,24 @@ class ForkView:
 
 
 @dataclass(frozen=True, slots=True)
+class Overview:
+    """The steps of a view by node. It is kept while a journal is folded: ten times a second nobody can look through
+    20,000 steps.
+    """
+
+    nodes: Mapping[str, StepView]
+    """Node -> its latest firing."""
+    firings: Mapping[str, int]
+    """Node -> how often it has fired."""
+    gone: AbstractSet[tuple[str, int]]
+    """(node, which of its ways out) that were taken."""
+    done: int
+    """Firings and durable calls that have finished."""
+    undoing: Mapping[str, StepView]
+    """Path of a compensation -> how it is doing."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunView:
     """A run at one moment."""
 
@@ -166,21 +157,32 @@ class RunView:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     forked: ForkView | None = None
     """None: it began by itself."""
+    counted: Overview | None = None
+    """Of `steps`; None: it has not been made yet (`overview` makes it)."""
+
+    @property
+    def overview(self) -> Overview:
+        """The steps by node."""
+        if self.counted is None:
+            # Made once, by whoever asks first; the record is the same to all who compare it.
+            object.__setattr__(self, "counted", overview_of(self.steps))
+        assert self.counted is not None
+        return self.counted
 
     @property
     def nodes(self) -> Mapping[str, StepView]:
         """Node name -> its latest firing; durable calls of its body and compensations are no nodes."""
-        return {s.node: s for s in self.steps if "/" not in s.path}
+        return self.overview.nodes
 
     @property
     def undone(self) -> tuple[str, ...]:
         """Paths of the steps that were undone, in the order in which they were."""
-        return tuple(s.undoes for s in self.steps if s.undoes and s.state is State.FINISHED)
+        return tuple(s.undoes for s in self.overview.undoing.values() if s.state is State.FINISHED)
 
     @property
     def not_undone(self) -> Mapping[str, Failure]:
         """Path of a step -> why its compensation failed for good."""
-        failed = {s.undoes: s.attempts[-1].failure for s in self.steps if s.undoes and s.state is State.FAILED}
+        failed = {s.undoes: s.attempts[-1].failure for s in self.overview.undoing.values() if s.state is State.FAILED}
         return {path: failure for path, failure in failed.items() if failure is not None}
 
     @property
@@ -191,204 +193,66 @@ class RunView:
     @property
     def done(self) -> int:
         """How many firings have finished."""
-        return sum(s.state is State.FINISHED and not s.undoes for s in self.steps)
+        return self.overview.done
 
 
-def view_of(
-    row: RunRow,
-    entries: Sequence[Entry],
-    *,
-    spec: Mapping[str, Any],
-    input: Mapping[str, Any],
-    running: Mapping[str, int] | None = None,
-    needs: str | None = None,
-) -> RunView:
-    """The view of a run from its row and its whole journal; ``running``: path -> attempt under way in this process."""
-    fold = Folding(row.id, spec, input)
-    fold.add_all(entries)
-    return fold.view(row, running or {}, needs)
+class Counting:
+    """An overview while steps are added and changed."""
 
+    def __init__(self) -> None:
+        self.nodes: dict[str, StepView] = {}
+        self.firings: dict[str, int] = {}
+        self.gone: set[tuple[str, int]] = set()
+        self.undoing: dict[str, StepView] = {}
+        self._finished: set[str] = set()
+        self._seen: set[str] = set()
 
-class Folding:
-    """The steps of a view while entries are added: who looks again and again adds only what is new."""
-
-    def __init__(self, run_id: UUID, spec: Mapping[str, Any], input: Mapping[str, Any]) -> None:
-        self.run_id, self.spec, self.input = run_id, spec, input
-        self.seq = 0
-        """The last entry that was added."""
-        self.steps: dict[str, StepView] = {}
-        self.tallies: dict[str, Tally] = {}
-        """Path of a map -> its items."""
-        self.failure: Failure | None = None
-        self.failed_path: str | None = None
-        self.cancelled_by: str | None = None
-        self.forked: ForkView | None = None
-
-        self.undoing = False
-
-    def add_all(self, entries: Iterable[Entry]) -> None:
-        """Add entries, in order."""
-        for entry in entries:
-            self.add(entry)
-
-    def add(self, entry: Entry) -> None:  # noqa: C901  one case per event
-        event = from_entry(entry)
-        self.seq = entry.seq
-        if entry.path.endswith("]"):
-            if isinstance(event, ItemFinished | AttemptFailed | ChildStarted):
-                self.tallies[item_of(entry.path)[0]].add(event)
+    def count(self, step: StepView) -> None:
+        """A step as it is now; steps come in the order of their first appearance."""
+        path = step.path
+        if step.undoes:
+            self.undoing[path] = step
             return
-        match event:
-            case MapBegan(path, total):
-                self.tallies[path] = Tally(total, entry.at)
-                self.steps[path] = StepView(
-                    path, node_of(path), State.RUNNING, (AttemptView(1, entry.at, None, None),), None, None
-                )
-            case MapFinished(path):
-                self.steps[path] = self._mapped(event, entry)
-            case StepStarted(path, attempt):
-                self._began(path, attempt, entry)
-            case StepFinished(path, attempt, result, _, route, seconds):
-                done = State.SKIPPED if event.skipped else State.FINISHED
-                step = self._attempt(path, AttemptView(attempt, None, entry.at, None), done)
-                self.steps[path] = replace(step, seconds=seconds, route=route, result=result, retry_at=None)
-            case CallFinished(path, attempt, call, seconds):
-                self._called(path, attempt, entry, call.result, seconds)
-            case AttemptFailed(path, attempt, failure, lost, final, retry_at):
-                state = State.FAILED if final else State.RETRYING
-                step = self._attempt(path, AttemptView(attempt, None, entry.at, failure, lost), state)
-                self.steps[path] = replace(step, retry_at=retry_at)
-            case StepHandedOut(path, attempt, _, due):
-                step = self._attempt(path, AttemptView(attempt, None, None, None), State.WAITING)
-                self.steps[path] = replace(step, wait=WaitView((), entry.at, due, handed_out=True))
-            case WaitBegan(path, names, due):
-                old = self.steps.get(path)
-                wait = WaitView(names, entry.at, due)
-                attempts = old.attempts if old else ()  # it timed out before, and the run was retried
-                self.steps[path] = StepView(path, node_of(path), State.WAITING, attempts, None, None, wait=wait)
-            case SignalRefused(path, _, _, failure):
-                step = self.steps.get(path) or StepView(path, node_of(path), State.WAITING, (), None, None)
-                wait = step.wait or WaitView((event.name,), entry.at, None)
-                self.steps[path] = replace(step, wait=replace(wait, refused=(*wait.refused, failure)[-REFUSED:]))
-            case WaitFinished(path, result, _, route):
-                self.steps[path] = self._woken(path, entry, result, route)
-            case StepDropped(path):
-                step = self.steps.get(path) or StepView(path, node_of(path), State.CANCELLED, (), None, None)
-                self.steps[path] = replace(step, state=State.FAILED if step.state is State.FAILED else State.CANCELLED)
-            case ChildStarted(path, child, _, number):
-                step = self._attempt(path, AttemptView(number, entry.at, None, None), State.RUNNING)
-                self.steps[path] = replace(step, child=child)
-            case ChildFinished(path, child, result, _, route):
-                self.steps[path] = self._ended(path, entry, child, result, route)
-            case _:
-                self._of_the_run(event)
+        if step.state is State.FINISHED:
+            self._finished.add(path)
+        else:
+            self._finished.discard(path)
+        if "/" in path:
+            return
+        if path not in self._seen:
+            self._seen.add(path)
+            self.firings[step.node] = self.firings.get(step.node, 0) + 1
+            self.nodes[step.node] = step
+        elif self.nodes[step.node].path == path:
+            self.nodes[step.node] = step
+        if step.state in _WENT_ON:
+            self.gone.add((step.node, step.route or 0))
 
-    def _of_the_run(self, event: Event) -> None:
-        match event:
-            case RunFailed(path, failure) | UndoingBegan(path, failure):
-                self.undoing = self.undoing or isinstance(event, UndoingBegan)
-                self.failure, self.failed_path = failure, path
-                if path.endswith("]"):
-                    it = self.steps[item_of(path)[0]]
-                    self.steps[it.path] = replace(it, state=State.FAILED)
-            case RunRetried():
-                if not self.undoing:
-                    self.failure = self.failed_path = None
-                    for tally in self.tallies.values():
-                        tally.again()
-                for path, step in self.steps.items():
-                    if step.state is State.FAILED and bool(step.undoes) is self.undoing:
-                        again = State.RUNNING if path in self.tallies else State.RETRYING
-                        self.steps[path] = replace(step, state=again)
-            case RunForked(path, edits, parent, changes):
-                self.forked = ForkView(parent, path, edits, changes)
-                self.steps = {p: replace(s, kept=True) for p, s in self.steps.items()}
-            case CancelRequested(by):
-                self.cancelled_by = by
-            case _:
-                pass  # the end of a run is told by its row
-
-    def view(self, row: RunRow, running: Mapping[str, int], needs: str | None = None) -> RunView:
-        """The view now; ``running``: path -> attempt under way in this process."""
-        kept, self.steps = self.steps, dict(self.steps)  # what is true of this moment alone is not kept
-        try:
-            self._now(row.status, running)
-            return RunView(
-                id=row.id, flow=row.flow, version=row.version, status=row.status, key=row.key, input=self.input,
-                spec=self.spec, steps=tuple(self.steps.values()), failure=self.failure, failed_path=self.failed_path,
-                created_at=row.created_at, started_at=row.started_at, ended_at=row.ended_at, lost=row.lost,
-                seq=self.seq, needs=needs, cancelled_by=self.cancelled_by, metadata=row.metadata, forked=self.forked,
-            )  # fmt: skip
-        finally:
-            self.steps = kept
-
-    def _now(self, status: Status, running: Mapping[str, int]) -> None:
-        items = Counter(item_of(path)[0] for path in running if path.endswith("]"))
-        for path, number in running.items():
-            if path.endswith("]"):
+    def overview(self, moment: Iterable[StepView] = ()) -> Overview:
+        """As it is; ``moment``: steps that are different for this moment alone."""
+        nodes, firings, undoing = dict(self.nodes), dict(self.firings), dict(self.undoing)
+        done = len(self._finished)
+        for step in moment:
+            if step.undoes:
+                undoing[step.path] = step
                 continue
-            step = self.steps.get(path)
-            if step is None or step.state is not State.RUNNING or step.attempts[-1].number != number:
-                self._attempt(path, AttemptView(number, None, None, None), State.RUNNING)
-        if status.over:
-            for path, step in self.steps.items():
-                if step.state in (State.RUNNING, State.RETRYING, State.WAITING):
-                    self.steps[path] = replace(step, state=State.CANCELLED)
-        for path, tally in self.tallies.items():
-            self.steps[path] = replace(self.steps[path], items=tally.view(items[path], over=status.over))
+            done -= step.path in self._finished and step.state is not State.FINISHED
+            if "/" in step.path:
+                continue
+            new = step.path not in self._seen
+            firings[step.node] = firings.get(step.node, 0) + new
+            if new or nodes[step.node].path == step.path:
+                nodes[step.node] = step
+        return Overview(nodes, firings, frozenset(self.gone), done, undoing)
 
-    def _woken(self, path: str, entry: Entry, result: Any, route: int | None) -> StepView:
-        """A pause that is over; one that was over at once has no beginning."""
-        old = self.steps.get(path)
-        wait = old.wait if old else None
-        seconds = (entry.at - wait.since).total_seconds() if wait and wait.since and entry.at else 0.0
-        attempts = old.attempts if old else ()
-        return StepView(path, node_of(path), State.FINISHED, attempts, seconds, route, result, wait=wait)
 
-    def _ended(self, path: str, entry: Entry, child: UUID, result: Any, route: int | None) -> StepView:
-        """A child that has completed; its time is that from its start to the hearing of its end."""
-        old = self.steps.get(path)
-        number = old.attempts[-1].number if old and old.attempts else 1
-        step = self._attempt(path, AttemptView(number, None, entry.at, None), State.FINISHED)
-        since = step.attempts[-1].started_at
-        seconds = (entry.at - since).total_seconds() if since and entry.at else None
-        return replace(step, seconds=seconds, route=route, result=result, child=child)
+_WENT_ON = (State.FINISHED, State.SKIPPED, State.UNDONE)
+"""What has gone on to what follows it; a step that was undone had finished before."""
 
-    def _mapped(self, event: MapFinished, entry: Entry) -> StepView:
-        """A map that is over; one over nothing has no beginning."""
-        path = event.path
-        tally = self.tallies.setdefault(path, Tally(event.total, entry.at))
-        seconds = (entry.at - tally.since).total_seconds() if entry.at and tally.since else 0.0
-        result = Mapped(self.run_id, path, event.total) if event.values is None else event.values
-        attempts = (AttemptView(1, tally.since, entry.at, None),)
-        return StepView(path, node_of(path), State.FINISHED, attempts, seconds, event.route, result)
 
-    def _began(self, path: str, attempt: int, entry: Entry) -> None:
-        if attempt:  # else a body was put aside, and stands where it stood
-            self._attempt(path, AttemptView(attempt, entry.at, None, None), State.RUNNING)
-
-    def _called(self, path: str, attempt: int, entry: Entry, result: Any, seconds: float) -> None:
-        """A durable call of a body that is over: it may have been a step, a pause, or something that took no time."""
-        old = self.steps.get(path)
-        if old is not None and old.wait is not None:
-            self.steps[path] = self._woken(path, entry, result, None)
-            return
-        step = self._attempt(path, AttemptView(attempt, None, entry.at, None), State.FINISHED)
-        self.steps[path] = replace(step, seconds=seconds, result=result)
-
-    def _attempt(self, path: str, new: AttemptView, state: State) -> StepView:
-        """The step with an attempt added, or its last one completed."""
-        old = self.steps.get(path)
-        attempts = old.attempts if old else ()
-        # A retry of the run numbers them from 1 again, so the same number may be another attempt.
-        if attempts and attempts[-1].number == new.number and attempts[-1].ended_at is None:
-            new = replace(new, started_at=attempts[-1].started_at or new.started_at)
-            attempts = attempts[:-1]
-        wait, child = (old.wait, old.child) if old else (None, None)
-        undoes = (undone_by(path) or "") if self.undoing else ""
-        attempts = (*attempts, new)
-        step = StepView(path, node_of(path), state, attempts, None, None, wait=wait, child=child, undoes=undoes)
-        self.steps[path] = step
-        if undoes in self.steps and state is State.FINISHED:
-            self.steps[undoes] = replace(self.steps[undoes], state=State.UNDONE)
-        return step
+def overview_of(steps: Iterable[StepView]) -> Overview:
+    """The overview of the steps of a view."""
+    counting = Counting()
+    for step in steps:
+        counting.count(step)
+    return counting.overview()

@@ -14,10 +14,11 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from flowbook.observe.views import Folding, RunView
+from flowbook.observe.folding import Folding
+from flowbook.observe.views import RunView
 from flowbook.plan.journal import Entry, Kind
 from flowbook.plan.records import Status
-from flowbook.ports import RunRow
+from flowbook.ports import Ack, RunRow
 
 log = logging.getLogger("flowbook")
 
@@ -44,7 +45,7 @@ class Watch:
     ) -> None:
         self._run_id, self._read, self._running, self._local = run_id, read, running, local
         self._callbacks: list[Callback] = []
-        self._fresh: list[Entry] = []
+        self._fresh: list[tuple[Sequence[Entry], Ack]] = []
         self._dirty = asyncio.Event()
         self._dirty.set()
         self._task = asyncio.create_task(self._loop(), name=f"flowbook-watch-{run_id}")
@@ -71,10 +72,24 @@ class Watch:
             self._task.cancel()
         return not self._callbacks
 
-    def heard(self, entries: Sequence[Entry]) -> None:
-        """Something became durable in this process, or an attempt began."""
-        self._fresh.extend(entries)
+    def heard(self, entries: Sequence[Entry], ack: Ack | None) -> None:
+        """Something became durable in this process (``ack`` says where), or an attempt began.
+
+        Called for each append of a run at full speed: all else waits for the next look.
+        """
+        if ack is not None and entries:
+            self._fresh.append((entries, ack))
         self._dirty.set()
+
+    def _news(self, after: int) -> list[Entry]:
+        """What was heard since the last look and is not known yet."""
+        fresh, self._fresh = self._fresh, []
+        news = []
+        for entries, ack in fresh:
+            first = ack.seq - len(entries) + 1
+            told = (Entry(e.kind, e.path, e.attempt, e.payload, first + i, ack.at) for i, e in enumerate(entries))
+            news += [e for e in told if e.seq > after]
+        return news
 
     async def _loop(self) -> None:
         row, entries, spec, input, needs = await self._read(self._run_id, 0)
@@ -82,8 +97,7 @@ class Watch:
         fold.add_all(entries)
         del entries  # there may be many
         while True:
-            fresh, self._fresh = self._fresh, []
-            news = [e for e in fresh if e.seq > fold.seq]
+            news = self._news(fold.seq)
             if news and news[0].seq == fold.seq + 1 and self._local(self._run_id):
                 fold.add_all(news)
                 row = replace(row, status=_ENDS.get(news[-1].kind, Status.RUNNING))

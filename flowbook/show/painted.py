@@ -6,7 +6,6 @@ is the live widget's way (`live.py`); both get their words from here.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -35,8 +34,8 @@ def layout_of(view: RunView) -> Layout:
 
 def marks(view: RunView, now: datetime) -> Mapping[str, Mark]:
     """Step name -> how it is doing: its latest firing."""
-    firings = Counter(s.node for s in view.steps if not s.undoes)
-    return {node: mark(step, now, firings[node]) for node, step in view.nodes.items()}
+    it = view.overview
+    return {node: mark(step, now, it.firings[node]) for node, step in it.nodes.items()}
 
 
 def items_text(step: StepView) -> str:

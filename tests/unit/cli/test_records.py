@@ -19,8 +19,9 @@ from flowbook.cli.progress import Lines
 from flowbook.cli.psql import without_password
 from flowbook.errors import UsageError
 from flowbook.ids import new_id
+from flowbook.observe.folding import view_of
 from flowbook.observe.records import entry_record, moment, plain, run_record, view_record
-from flowbook.observe.views import RunView, view_of
+from flowbook.observe.views import RunView
 from flowbook.plan.events import (
     AttemptFailed,
     CancelRequested,

@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from flowbook.observe.views import RunView, State, view_of
+from flowbook.observe.folding import view_of
+from flowbook.observe.views import RunView, State
 from flowbook.plan.events import (
     AttemptFailed,
     CancelRequested,
