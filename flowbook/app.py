@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID
 
-from flowbook import travel
+from flowbook import deciding, travel
 from flowbook.clock import WallClock
 from flowbook.codec import encode
 from flowbook.errors import (
@@ -29,7 +29,6 @@ from flowbook.errors import (
 )
 from flowbook.executors.processes import ProcessExecutor
 from flowbook.executors.threads import ThreadExecutor
-from flowbook.graph.changes import changes
 from flowbook.graph.flow import Graph
 from flowbook.graph.portable import obstacles
 from flowbook.graph.sign import sign
@@ -45,6 +44,7 @@ from flowbook.plan.records import Status
 from flowbook.plan.undoing import lines, notes
 from flowbook.ports import Ack, Definition, NewRun, RunQuery, RunRow, Store
 from flowbook.run.answers import deliver
+from flowbook.run.deciding import Answered
 from flowbook.run.ending import end_uncarried, hand_back
 from flowbook.run.engine import Ended, Engine
 from flowbook.run.handout import Token
@@ -52,7 +52,7 @@ from flowbook.run.loading import input_of, load
 from flowbook.run.mail import retry_payload
 from flowbook.run.pauses import check_name, check_payload
 from flowbook.run.results import result_of, state_of
-from flowbook.run.starting import input_bytes, same_input
+from flowbook.run.starting import cell_of, code_changed, input_bytes, same_input
 from flowbook.run.tools import Tools
 from flowbook.run.undoing import check_retry, has_compensations
 
@@ -219,7 +219,7 @@ class App:
         if row.fingerprint == new.fingerprint or self.engine.knows(row.fingerprint):
             await self.engine.resume(row.id)
         elif await self._is_orphan(row):
-            raise CodeMissing(await self._code_changed(row, new))
+            raise CodeMissing(await code_changed(self.store, row, new))
 
     async def _is_orphan(self, row: RunRow) -> bool:
         """True if nobody carries a run and nobody will: no live worker has it or serves its code."""
@@ -229,19 +229,6 @@ class App:
         for own in taken:  # it could be had, so nobody has it: back it goes
             await hand_back(self.store, own)
         return bool(taken)
-
-    async def _code_changed(self, row: RunRow, new: NewRun) -> str:
-        """Why a run under this key does not go on with the code that is here, and the ways on."""
-        old = await self.store.definition(row.namespace, row.flow, row.fingerprint)
-        now = await self.store.definition(new.namespace, new.flow, new.fingerprint)
-        found = changes(old, now) if old and now else ()
-        what = "; ".join(found) or "its code is another one"
-        return (
-            f"key {new.key!r} belongs to unfinished run {row.id}, which began with version {row.version} of flow "
-            f"{row.flow!r}, and this is version {new.version}: {what}. To finish it with the code that it began with, "
-            f"declare that again or use `flowbook resume {row.id} --from-source`; to give it up, `%flow cancel "
-            f"{row.id}`; to run the new code, use another key"
-        )
 
     # -- runs ----------------------------------------------------------------------------------------------------------
 
@@ -341,6 +328,24 @@ class App:
             advice = ": retry it, then send it again" if row.status is Status.FAILED else ""
             raise RunOver(f"run {run_id} is {row.status} already, so nobody hears {name!r}{advice}")
         return row
+
+    async def approve(self, run_id: UUID, path: str | None = None, **answer: Any) -> Answered:
+        """Say yes to what a run waits for, once: a pause that listens for signals, or a step that was handed out.
+
+        ``path``: which one, or the name of its node; None: the only one. ``payload=``: a dict that goes with it, or
+        ``edit=``: all of it, of any kind. ``by=``: who, default this system's user. ``why=``. Which signal a yes is:
+        `run/deciding.py`. Raises `AlreadyAnswered`, which tells who was first; `NothingToDecide`; `RunOver`;
+        `PayloadRefused` for a payload that does not fit, where the code is known.
+        """
+        return await deciding.answer(self, run_id, "approve", path, **answer)
+
+    async def reject(self, run_id: UUID, path: str | None = None, why: str = "", **answer: Any) -> Answered:
+        """Say no to it, with the reason; else as `approve`."""
+        return await deciding.answer(self, run_id, "reject", path, why=why, **answer)
+
+    async def answer(self, run_id: UUID, path: str | None, signal: str | None = None, **answer: Any) -> Answered:
+        """Decide it with a signal that is neither a yes nor a no; else as `approve`."""
+        return await deciding.answer(self, run_id, "answer", path, signal, **answer)
 
     async def complete(self, token: str, value: Any = None) -> RunRow:
         """Complete a step that was handed out (`Context.hand_out`), durably, from anywhere; the run's row after it.
@@ -445,7 +450,7 @@ class App:
         if row.fingerprint in await self.store.served():
             return None
         definition = await self.store.definition(row.namespace, row.flow, row.fingerprint)
-        where = _cell(definition) if definition else ""
+        where = cell_of(definition) if definition else ""
         return f"code: {row.flow}@{row.fingerprint[:8]}{where}"
 
     def watch(self, run_id: UUID, callback: Callback) -> Callable[[], None]:
@@ -489,8 +494,3 @@ class App:
         finally:
             if task is not None:
                 self._workers.discard(task)
-
-
-def _cell(definition: Definition) -> str:
-    cells = {str(s.get("file", "")) for s in definition.sources.get("callables", {}).values() if isinstance(s, dict)}
-    return f", {min(cells)}" if cells and all(cells) else ""

@@ -35,6 +35,7 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── TokenRefused            FB331
     │   ├── AlreadyAnswered         FB332
     │   ├── HandOutFailed           FB333
+    │   ├── NothingToDecide         FB334
     │   └── CallsChanged            FB340
     ├── StoreError              FB4xx  the database, or the way to it
     │   ├── StoreUnavailable        FB401
@@ -54,7 +55,7 @@ The code is stable across releases and is what docs and searches refer to.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class FlowbookError(Exception):
@@ -273,15 +274,26 @@ class TokenRefused(RunError):
 
 
 class AlreadyAnswered(RunError):
-    """Somebody has completed a step that was handed out; the text says with what."""
+    """Somebody was first to decide, or to complete a step that was handed out; the text says who and when."""
 
     code = "FB332"
+
+    def __init__(self, message: str, first: Any = None) -> None:
+        super().__init__(message)
+        self.first = first
+        """The first answer (path, signal, by, payload, at), where it is known."""
 
 
 class HandOutFailed(RunError):
     """A step was handed out, and who had it says that it failed."""
 
     code = "FB333"
+
+
+class NothingToDecide(RunError):
+    """No decision is open where one was to be taken, or it does not say which of several is meant."""
+
+    code = "FB334"
 
 
 class CallsChanged(RunError):

@@ -11,12 +11,14 @@ from uuid import UUID
 
 from flowbook import travel
 from flowbook.plan.records import Status
+from flowbook.run.saying import NOTHING
 
 if TYPE_CHECKING:
     from flowbook.app import App
     from flowbook.observe.diffs import Diff
     from flowbook.observe.views import RunView
     from flowbook.ports import RunRow
+    from flowbook.run.deciding import Answered
     from flowbook.travel import Moment
 
 
@@ -53,6 +55,25 @@ class Run:
     async def signal(self, name: str, /, **payload: Any) -> Status:
         """Send it a signal, now or before it waits for one (`App.signal`); the answer is its status then."""
         return (await self.app.signal(self.id, name, payload)).status
+
+    async def approve(
+        self, path: str | None = None, /, *, edit: Any = NOTHING, by: str | None = None, **payload: Any
+    ) -> Answered:
+        """Say yes to what it waits for (`App.approve`): ``await run.approve("gate#1", amount=3)``."""
+        return await self.app.approve(self.id, path, edit=edit, by=by, payload=payload)
+
+    async def reject(
+        self, path: str | None = None, why: str = "", /, *, edit: Any = NOTHING, by: str | None = None, **payload: Any
+    ) -> Answered:
+        """Say no to it, and why (`App.reject`): ``await run.reject("gate#1", "too dear")``."""
+        return await self.app.reject(self.id, path, why, edit=edit, by=by, payload=payload)
+
+    async def answer(
+        self, path: str | None, signal: str | None = None, /, *, edit: Any = NOTHING, by: str | None = None,
+        **payload: Any,
+    ) -> Answered:  # fmt: skip
+        """Decide it with another of its signals (`App.answer`): ``await run.answer("gate#1", "escalate")``."""
+        return await self.app.answer(self.id, path, signal, edit=edit, by=by, payload=payload)
 
     async def cancel(self, *, by: str = "user") -> Status:
         """Ask it to stop; the answer is its status then: over already, or about to end."""

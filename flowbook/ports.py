@@ -428,8 +428,11 @@ class Store(Protocol):
         """
         ...
 
-    async def send(self, run_id: UUID, kind: str, name: str, payload: bytes) -> RunRow:
+    async def send(self, run_id: UUID, kind: str, name: str, payload: bytes, *, token: UUID | None = None) -> RunRow:
         """Deliver to a mailbox and wake the run (``due_at = least(due_at, now)``); the answer is the row after it.
+
+        A mailbox takes one delivery per ``token`` (None: a new one): of a second one nothing is kept, and who has to
+        know whose it was looks at the mailbox.
 
         A run that is over gets nothing: look at the answer's status. ``retry`` alone is delivered to failed runs
         and makes them pending again. Raises `RunNotFound`.

@@ -20,7 +20,9 @@ from flowbook.observe.diffs import Diff
 from flowbook.observe.views import RunView, StepView
 from flowbook.plan.records import Failure, Status
 from flowbook.ports import RunRow
+from flowbook.run.deciding import Answered
 from flowbook.run.portal import TICK, Portal
+from flowbook.run.saying import NOTHING
 from flowbook.travel import Moment
 
 
@@ -174,9 +176,31 @@ class SyncRun:
         """Send it a signal, now or before it waits for one: ``run.signal("approved", by="ana")``."""
         return self._app.portal.call(self._run.signal(name, **payload))
 
-    def cancel(self) -> Status:
+    def approve(
+        self, path: str | None = None, /, *, edit: Any = NOTHING, by: str | None = None, **payload: Any
+    ) -> Answered:
+        """Say yes to what it waits for (`App.approve`): ``run.approve()``, ``run.approve("gate#1", amount=3)``.
+
+        The first answer counts: raises `AlreadyAnswered`, which says who was first.
+        """
+        return self._app.portal.call(self._run.approve(path, edit=edit, by=by, **payload))
+
+    def reject(
+        self, path: str | None = None, why: str = "", /, *, edit: Any = NOTHING, by: str | None = None, **payload: Any
+    ) -> Answered:
+        """Say no to it, and why (`App.reject`): ``run.reject("gate#1", "too dear")``."""
+        return self._app.portal.call(self._run.reject(path, why, edit=edit, by=by, **payload))
+
+    def answer(
+        self, path: str | None, signal: str | None = None, /, *, edit: Any = NOTHING, by: str | None = None,
+        **payload: Any,
+    ) -> Answered:  # fmt: skip
+        """Decide it with another of its signals (`App.answer`): ``run.answer("gate#1", "escalate")``."""
+        return self._app.portal.call(self._run.answer(path, signal, edit=edit, by=by, **payload))
+
+    def cancel(self, *, by: str = "user") -> Status:
         """Ask it to stop."""
-        return self._app.portal.call(self._run.cancel())
+        return self._app.portal.call(self._run.cancel(by=by))
 
     def resume(self) -> SyncRun:
         """Carry it on here if nobody carries it."""

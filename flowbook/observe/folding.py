@@ -24,6 +24,7 @@ from flowbook.plan.events import (
     CancelRequested,
     ChildFinished,
     ChildStarted,
+    DecisionTaken,
     Event,
     ItemFinished,
     MapBegan,
@@ -147,6 +148,10 @@ class Folding:
                 step = self.steps.get(path) or StepView(path, node_of(path), State.WAITING, (), None, None)
                 wait = step.wait or WaitView((event.name,), entry.at, None)
                 self.steps[path] = replace(step, wait=replace(wait, refused=(*wait.refused, failure)[-REFUSED:]))
+            case DecisionTaken(path, by, signal, at=at):
+                step = self.steps.get(path) or StepView(path, node_of(path), State.WAITING, (), None, None)
+                wait = step.wait or WaitView((), None, None)
+                self.steps[path] = replace(step, wait=replace(wait, answered_by=by, answered_at=at, answer=signal))
             case WaitFinished(path, result, _, route):
                 self.steps[path] = self._woken(path, entry, result, route)
             case StepDropped(path):

@@ -61,6 +61,11 @@ class WaitView:
     """Payloads that did not fit, the last ten."""
     handed_out: bool = False
     """True: it is a step, and whoever has its token completes it."""
+    answered_by: str = ""
+    """Who has decided it; empty: nobody yet, or nobody who said who they are."""
+    answered_at: datetime | None = None
+    answer: str | None = None
+    """The signal that they chose; None: none, it is a step that was handed out."""
 
     @property
     def wanted(self) -> str:
@@ -94,6 +99,11 @@ class StepView:
     """Of a map: its items are in no view, there may be too many."""
     undoes: str = ""
     """Path of the step that this undoes; empty: it is no compensation."""
+
+    @property
+    def answered_by(self) -> str:
+        """Who has decided it; empty: nobody, or nobody who said who they are."""
+        return self.wait.answered_by if self.wait else ""
 
 
 @dataclass(frozen=True, slots=True)

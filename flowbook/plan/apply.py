@@ -23,6 +23,7 @@ from flowbook.plan.events import (
     ChildFinished,
     ChildStarted,
     CodeChanged,
+    DecisionTaken,
     Event,
     ItemFinished,
     MapBegan,
@@ -112,15 +113,15 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
             _standing_at(run, path)
             handed = {**run.handed, path: HandedOut(attempt, proof, due)}
             return replace(run, seq=seq, handed=handed, started=_without(run.started, path))
-        case WaitBegan(path, _, due):
+        case WaitBegan(path, _, due, mark):
             _standing_at(run, path)
-            return replace(run, seq=seq, waits={**run.waits, path: Waiting(due)})
+            return replace(run, seq=seq, waits={**run.waits, path: Waiting(due, mark)})
         case SignalRefused(path, name, mail):
             _standing_at(run, path)
             return replace(run, seq=seq, heard={**run.heard, name: mail})
         case WaitFinished():
             return _woken(graph, run, event, seq)
-        case StepDropped():
+        case StepDropped() | DecisionTaken():
             return replace(run, seq=seq)
         case ChildStarted(path, child, _, number):
             return replace(run, seq=seq, children={**run.children, path: Child(child, number)})
@@ -236,7 +237,7 @@ def _woken(graph: Graph, run: Run, event: WaitFinished, seq: int) -> Run:
     moved = replace(
         run, seq=seq, tokens=movement.tokens, scopes=movement.scopes, counts=movement.counts,
         waits=_without(run.waits, path), troubles=_without(run.troubles, path),
-        heard=run.heard if event.signal is None else {**run.heard, event.signal: event.mail},
+        heard={**run.heard, event.signal: event.mail} if event.signal and event.mail else run.heard,
         floor=max(run.floor, event.floor),
     )  # fmt: skip
     return without_losers(moved) if movement.won else moved

@@ -95,7 +95,7 @@ def of_call(run: Run, event: Event, seq: int) -> Run | None:
     run = _progressed(run, outer, path)
     match event:
         case CallFinished(call=call):
-            heard = run.heard if event.signal is None else {**run.heard, event.signal: event.mail}
+            heard = {**run.heard, event.signal: event.mail} if event.signal and event.mail else run.heard
             floor = max(run.floor, event.floor)
             return replace(run, seq=seq, heard=heard, floor=floor, **_ended(run, path, replace(call, seq=seq)))
         case AttemptFailed(call=Call() as call):
@@ -104,8 +104,8 @@ def of_call(run: Run, event: Event, seq: int) -> Run | None:
             old = run.troubles.get(path, _NO_TROUBLE)
             trouble = Trouble(old.failed + (not lost), old.lost + lost, retry_at, final, failure)
             return replace(run, seq=seq, troubles={**run.troubles, path: trouble})
-        case WaitBegan(due=due):
-            return replace(run, seq=seq, waits={**run.waits, path: Waiting(due)})
+        case WaitBegan(due=due, mark=mark):
+            return replace(run, seq=seq, waits={**run.waits, path: Waiting(due, mark)})
         case SignalRefused(name=name, mail=mail):
             return replace(run, seq=seq, heard={**run.heard, name: mail})
         case _:

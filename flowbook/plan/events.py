@@ -104,6 +104,23 @@ class WaitBegan:
     """The signals that are waited for; none: it is a sleep."""
     due: datetime | None
     """When the time is up (the database's clock); None: never."""
+    mark: int = 0
+    """Number of the last delivery that had been read then. A pause that begins anew at its path (its time was up, the
+    run was retried) has another one, so a decision about the first is none about the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionTaken:
+    """Somebody has decided what a path waited for; its outcome follows. For views: who it was; folds ignore it."""
+
+    path: str
+    by: str
+    signal: str | None
+    """The signal that they chose; None: they answered a step that was handed out."""
+    mail: int
+    """Number of the delivery."""
+    at: datetime
+    """When it was delivered (the database's clock)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +148,7 @@ class WaitFinished:
     signal: str | None = None
     """What ended it; None: the time."""
     mail: int = 0
-    """Number of the delivery that was consumed; 0: none."""
+    """Number of the delivery that was consumed; 0: none, or a decision, which no other pause could take."""
     floor: int = 0
     """Every delivery up to this one is settled, so reading begins behind it."""
 
@@ -312,6 +329,7 @@ Event = (
     | StepHandedOut
     | CallFinished
     | WaitBegan
+    | DecisionTaken
     | SignalRefused
     | WaitFinished
     | StepDropped

@@ -22,6 +22,7 @@ from flowbook.plan.events import (
     ChildFinished,
     ChildStarted,
     CodeChanged,
+    DecisionTaken,
     Event,
     ItemFinished,
     MapBegan,
@@ -59,6 +60,7 @@ class Kind(StrEnum):
     HANDED_OUT = "handed"
     WAITING = "waiting"
     REFUSED = "refused"
+    DECIDED = "decided"
     DROPPED = "dropped"
     CHILD = "child"
     MAPPING = "mapping"
@@ -122,8 +124,11 @@ def to_entry(event: Event) -> Entry:  # noqa: C901  one case per event
         case CallFinished(path, attempt, call, seconds, signal, mail, floor):
             told = [_CALL, call.result, *_call(call), round(seconds * 1000), signal, mail, floor]
             return Entry(Kind.FINISHED, path, attempt, encode(told if signal is not None else told[:-3]))
-        case WaitBegan(path, names, due):
-            return Entry(Kind.WAITING, path, 1, encode({"s": list(names), "d": due}))
+        case WaitBegan(path, names, due, mark):
+            began = {"s": list(names), "d": due} | ({"m": mark} if mark else {})
+            return Entry(Kind.WAITING, path, 1 if names else 0, encode(began))
+        case DecisionTaken(path, by, signal, mail, at):
+            return Entry(Kind.DECIDED, path, 0, encode({"by": by, "s": signal, "m": mail, "t": at}))
         case SignalRefused(path, name, mail, failure):
             return Entry(Kind.REFUSED, path, 1, encode({"s": name, "m": mail, "e": _failure(failure)}))
         case WaitFinished(path, result, key, route, signal, mail, floor):
@@ -179,7 +184,9 @@ def from_entry(entry: Entry) -> Event:  # noqa: C901  one case per kind
             case Kind.HANDED_OUT:
                 return StepHandedOut(entry.path, entry.attempt, body["p"], body["d"])
             case Kind.WAITING:
-                return WaitBegan(entry.path, tuple(body["s"]), body["d"])
+                return WaitBegan(entry.path, tuple(body["s"]), body["d"], body.get("m", 0))
+            case Kind.DECIDED:
+                return DecisionTaken(entry.path, body["by"], body["s"], body["m"], body["t"])
             case Kind.REFUSED:
                 return SignalRefused(entry.path, body["s"], body["m"], Failure(*body["e"]))
             case Kind.DROPPED:

@@ -167,6 +167,8 @@ class Waiting:
 
     due: datetime | None
     """When its time is up, by the database's clock; None: never."""
+    mark: int = 0
+    """Tells this beginning from an earlier one at its path (`WaitBegan.mark`)."""
 
 
 @quick

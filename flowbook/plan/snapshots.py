@@ -33,7 +33,7 @@ from flowbook.plan.records import (
     Waiting,
 )
 
-RECORD_VERSION = 11
+RECORD_VERSION = 12
 """Raised whenever a record in `records.py` changes its shape."""
 
 FIRST = 500
@@ -73,7 +73,7 @@ def dump(run: Run) -> bytes:
             "counts": dict(run.counts),
             "troubles": troubles,
             "started": dict(run.started),
-            "waits": {p: w.due for p, w in run.waits.items()},
+            "waits": {p: [w.due, w.mark] for p, w in run.waits.items()},
             "handed": {p: [h.attempt, h.proof, h.due] for p, h in run.handed.items()},
             "fans": {p: [f.total, f.next, sorted(f.open), f.failed] for p, f in run.fans.items()},
             "calls": {p: _dumped(c) for p, c in run.calls.items()},
@@ -107,7 +107,7 @@ def load(run: Run, payload: bytes) -> Run:
             counts=body["counts"],
             troubles={p: Trouble(t[0], t[1], t[2], t[3], _failure(t[4])) for p, t in body["troubles"].items()},
             started=body["started"],
-            waits={p: Waiting(due) for p, due in body["waits"].items()},
+            waits={p: Waiting(*waiting) for p, waiting in body["waits"].items()},
             handed={p: HandedOut(*h) for p, h in body["handed"].items()},
             fans={p: Fan(f[0], f[1], frozenset(f[2]), f[3]) for p, f in body["fans"].items()},
             calls={p: _call(c) for p, c in body["calls"].items()},

@@ -39,7 +39,8 @@ def at_wait(
     """The same for a (path, token, name) that listens for ``names``: a node, or a durable call."""
     path, token, node = place
     due = None if waiting is None else waiting.due
-    letter = next((x for x in letters if x.name in names), None)
+    decided = None if waiting is None else decision_name(path, waiting.mark)
+    letter = next((x for x in letters if x.name in names or x.name == decided), None)
     if letter is not None and (due is None or letter.at <= due):
         return TakeSignal(path, token, node, letter)
     if waiting is None:
@@ -65,6 +66,11 @@ def at_hand_out(
 def answer_name(path: str, proof: str) -> str:
     """Name of the delivery that completes a path; no signal can have it."""
     return f"{path} {proof}"
+
+
+def decision_name(path: str, mark: int) -> str:
+    """Name of the delivery that decides a pause: of this beginning of it, so that no other pause ever takes it."""
+    return f"{path} {mark}"
 
 
 def untaken(letters: Sequence[Letter], heard: Mapping[str, int]) -> list[Letter]:

@@ -17,6 +17,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import uuid4, uuid5
 
 from flowbook.codec import decode, encode
 from flowbook.errors import (
@@ -61,7 +62,7 @@ async def taken(bench: Bench, command: TakeAnswer, view: View, payload: bytes) -
     """How a path ends with an answer; one that the step may not return is refused, and the wait goes on."""
     node, step = bench.graph.nodes[command.node], bench.graph.step_at(command.node)
     try:
-        succeeded, value = _opened(payload)
+        succeeded, value, _ = _opened(payload)
         if not succeeded:
             told = HandOutFailed(f"step {step.name!r} was handed out, and who had it says that it failed: {value}")
             return Outcome(_as_step(command), error=told)
@@ -98,20 +99,21 @@ async def deliver(
     ``graph``: the run's code where it is known here, so that a value which the step may not return is told at once.
     Raises `TokenRefused`, `AlreadyAnswered`, `RunOver`, `PayloadRefused`, `Unencodable`.
     """
-    payload = encode([succeeded, value], at="the answer")
+    mark = uuid4().hex
+    payload = encode([succeeded, value, "", mark], at="the answer")
     _, entries = await store.history(row.id)
     refused = _check(token, entries)
     name = answer_name(token.path, token.proof)
-    _check_first(token, await _sent(store, token, name, refused), 0)
+    _check_first(token, await _sent(store, token, name, refused), "")
     if row.status.over:
         raise RunOver(f"run {row.id} is {row.status} already, so nobody waits for {token.path} to be completed")
     if graph is not None and succeeded and node_of(token.path) in graph.nodes:
         _check_value(token, value, graph)
-    row = await store.send(row.id, ANSWER, name, payload)
+    # Two at once have both seen nobody before them: the mailbox takes one.
+    row = await store.send(row.id, ANSWER, name, payload, token=uuid5(row.id, f"{name} {len(refused)}"))
     if row.status.over:
         raise RunOver(f"run {row.id} is {row.status} already, so nobody waits for {token.path} to be completed")
-    # Two at once have both seen nobody before them: the mailbox has an order, and everybody looks there.
-    _check_first(token, await _sent(store, token, name, refused), row.mail)
+    _check_first(token, await _sent(store, token, name, refused), mark)
     return row
 
 
@@ -176,23 +178,25 @@ async def _sent(store: Store, token: Token, name: str, refused: frozenset[int]) 
     return [m for m in mails if m.kind == ANSWER and m.name == name and m.id not in refused]
 
 
-def _check_first(token: Token, sent: Sequence[Mail], mine: int) -> None:
-    """Raise `AlreadyAnswered` unless the first answer is ``mine`` (its number; 0: none of them is)."""
-    if not sent or sent[0].id == mine or (mine and len(sent) == 1):
+def _check_first(token: Token, sent: Sequence[Mail], mine: str) -> None:
+    """Raise `AlreadyAnswered` unless the first answer is ``mine`` (its mark; empty: none of them is)."""
+    if not sent:
         return
     what = "another answer"
     with contextlib.suppress(Undecodable, ValueError, TypeError):
-        succeeded, value = _opened(sent[0].payload)
+        succeeded, value, mark = _opened(sent[0].payload)
+        if mine and mark == mine:
+            return
         what = f"with {_shown(value)}" if succeeded else f"as failed: {value}"
     raise AlreadyAnswered(
         f"{token.path} of run {token.run_id} was answered already{_on(sent[0].at)}, {what}. This answer is not taken"
     )
 
 
-def _opened(payload: bytes) -> tuple[bool, Any]:
+def _opened(payload: bytes) -> tuple[bool, Any, str]:
     body: Any = decode(payload)
-    succeeded, value = body
-    return bool(succeeded), value
+    succeeded, value, _, mark = (*body, "", "")[:4]
+    return bool(succeeded), value, mark
 
 
 def _on(at: datetime | None) -> str:

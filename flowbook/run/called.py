@@ -72,7 +72,7 @@ def minded(
     match command:
         case BeginWait(path):
             due = None if asked.seconds is None else now + timedelta(seconds=asked.seconds)
-            return WaitBegan(path, asked.names, due)
+            return WaitBegan(path, asked.names, due, read)
         case EndWait() if asked.names:
             late = WaitTimedOut(
                 f"{asked.path} waited {spoken(asked.seconds or 0.0)} for {asked.names[0]!r}, and nothing came"
@@ -82,8 +82,10 @@ def minded(
             return at_once(wanted, None, now)
         case TakeSignal(path, letter=letter):
             try:
-                payload, floor = pauses.opened(letter, read)
-                value = fitting(Signal(letter.name, wanted.schema), payload)
+                said, floor = pauses.opened(letter, read)
+                if said.signal not in asked.names:
+                    raise ValueError(f"it waits for {' or '.join(asked.names)}")
+                value = fitting(Signal(said.signal, wanted.schema), said.given(wanted.schema))
             except (ValueError, Undecodable) as error:
                 told = PayloadRefused(
                     f"signal {letter.name!r} (delivery {letter.id}) does not fit what {path} waits for: "
@@ -91,7 +93,7 @@ def minded(
                 )
                 return SignalRefused(path, letter.name, letter.id, failure_of(told))
             call = Call(asked.shown, asked.digest, now, value)
-            return Outcome(step, to_entry(CallFinished(path, 1, call, 0.0, letter.name, letter.id, floor)))
+            return Outcome(step, to_entry(CallFinished(path, 1, call, 0.0, said.signal, said.mail, floor)))
         case _:
             assert_never(command)
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-from flowbook.codec import decode
 from flowbook.errors import PayloadRefused, StateError, Undecodable, UsageError, WaitTimedOut
 from flowbook.graph.durations import spoken
 from flowbook.graph.flow import Graph
@@ -20,7 +19,7 @@ from flowbook.graph.names import NAME
 from flowbook.graph.pause import Pause, fitting
 from flowbook.graph.results import received
 from flowbook.plan.commands import BeginWait, EndHandOut, EndWait, StartStep, TakeAnswer, TakeSignal
-from flowbook.plan.events import SignalRefused, WaitBegan, WaitFinished
+from flowbook.plan.events import DecisionTaken, SignalRefused, WaitBegan, WaitFinished
 from flowbook.plan.journal import to_entry
 from flowbook.plan.records import Letter, Phase, Run, View
 from flowbook.plan.waiting import untaken
@@ -28,6 +27,7 @@ from flowbook.ports import Mail
 from flowbook.run.answers import ANSWER, taken, too_late
 from flowbook.run.attempts import Bench, Outcome, way_on
 from flowbook.run.failures import failure_of
+from flowbook.run.saying import DECISION, Said, said_in, taken_decision
 
 ToMind = BeginWait | TakeSignal | EndWait | TakeAnswer | EndHandOut
 """Commands about what waits for others."""
@@ -46,15 +46,22 @@ class Pauses:
 
     def add(self, mail: Mail) -> None:
         """Keep a delivery, unless no pause of the flow will ever ask for it, and it is no answer."""
-        wanted = mail.kind == ANSWER or (mail.kind == "signal" and self._may_hear(mail.name))
+        wanted = mail.kind in (ANSWER, DECISION) or (mail.kind == "signal" and self._may_hear(mail.name))
         if wanted and mail.id not in self._payloads:
             self._payloads[mail.id] = mail.payload
             self.letters = (*self.letters, Letter(mail.id, mail.name, mail.at))
 
-    def opened(self, letter: Letter, read: int) -> tuple[Any, int]:
-        """(payload, floor) of a letter: up to where everything is settled once it is taken. Raises `Undecodable`."""
+    def opened(self, letter: Letter, read: int) -> tuple[Said, int]:
+        """(what it says, up to where everything is settled once it is taken) of a letter. Raises `Undecodable`."""
         floor = min((x.id - 1 for x in self.letters if x.id != letter.id), default=read)
-        return decode(self._payloads[letter.id]), floor
+        return said_in(letter, self._payloads[letter.id]), floor
+
+    def decision(self, command: ToMind) -> DecisionTaken | None:
+        """Who has decided what a command ends; None: nobody has said who they are."""
+        if not isinstance(command, TakeSignal | TakeAnswer):
+            return None
+        payload = self._payloads[command.letter.id]
+        return taken_decision(command.path, command.letter, payload, handed=isinstance(command, TakeAnswer))
 
     def _may_hear(self, name: str) -> bool:
         return name in self._known if self._known is not None else NAME.match(name) is not None
@@ -62,7 +69,7 @@ class Pauses:
     def forget(self, run: Run) -> None:
         """Drop what has been taken, and answers to steps that are over."""
         if self.letters:
-            standing = {t.path for t in run.tokens.values() if t.phase is Phase.READY}
+            standing = {t.path for t in run.tokens.values() if t.phase is Phase.READY} | run.waits.keys()
             left = untaken(self.letters, run.heard)
             self.letters = tuple(x for x in left if self._may_hear(x.name) or x.name.partition(" ")[0] in standing)
             self._payloads = {x.id: self._payloads[x.id] for x in self.letters}
@@ -73,20 +80,36 @@ class Pauses:
             case BeginWait(path, node):
                 pause = _pause(self._bench.graph, node)
                 due = None if pause.seconds is None else now + timedelta(seconds=pause.seconds)
-                return WaitBegan(path, pause.names, due)
+                return WaitBegan(path, pause.names, due, read)
             case EndHandOut():
                 return too_late(self._bench, command)
             case TakeAnswer(token=token, letter=letter):
                 return await taken(self._bench, command, run.tokens[token].view, self._payloads[letter.id])
             case EndWait(token=token):
                 return await _timed_out(self._bench, command, run.tokens[token].view)
-            case TakeSignal(token=token, letter=letter):
-                # Up to where everything is settled once this one is taken.
-                floor = min((x.id - 1 for x in self.letters if x.id != letter.id), default=read)
-                payload = self._payloads[letter.id]
-                return await _taken(self._bench, command, run.tokens[token].view, payload, floor)
+            case TakeSignal(token=token):
+                return await self._taken(command, run.tokens[token].view, read)
             case _:
                 assert_never(command)
+
+    async def _taken(self, command: TakeSignal, view: View, read: int) -> Outcome | SignalRefused:
+        """How a pause ends with a letter; a payload that does not fit is refused, and changes nothing."""
+        pause, letter = _pause(self._bench.graph, command.node), command.letter
+        try:
+            said, floor = self.opened(letter, read)
+            if said.signal not in pause.names:
+                raise ValueError(f"it waits for {' or '.join(pause.names)}")
+            signal = pause.signal(said.signal)
+            value = fitting(signal, said.given(signal.schema))
+            result, key = received(pause, said.signal, self._bench.graph.schema, value)
+        except (ValueError, Undecodable, StateError) as error:
+            told = PayloadRefused(
+                f"signal {letter.name!r} (delivery {letter.id}) does not fit what {pause.name} waits for: "
+                f"{getattr(error, 'message', error)}"
+            )
+            return SignalRefused(command.path, letter.name, letter.id, failure_of(told))
+        finished = WaitFinished(command.path, result, key, None, said.signal, said.mail, floor)
+        return await _ended(self._bench, command, view, finished, said.signal)
 
 
 def check_name(name: str, flow: str, spec: Mapping[str, Any]) -> None:
@@ -116,22 +139,6 @@ def check_payload(name: str, payload: Any, graph: Graph) -> None:
             refused = str(error)
     if refused:
         raise PayloadRefused(f"signal {name!r} was not sent, because flow {graph.name!r} would not take it: {refused}")
-
-
-async def _taken(bench: Bench, command: TakeSignal, view: View, payload: bytes, floor: int) -> Outcome | SignalRefused:
-    """How a pause ends with a letter; a payload that does not fit is refused, and changes nothing."""
-    pause, letter = _pause(bench.graph, command.node), command.letter
-    try:
-        value = fitting(pause.signal(letter.name), decode(payload))
-        result, key = received(pause, letter.name, bench.graph.schema, value)
-    except (ValueError, Undecodable, StateError) as error:
-        told = PayloadRefused(
-            f"signal {letter.name!r} (delivery {letter.id}) does not fit what {pause.name} waits for: "
-            f"{getattr(error, 'message', error)}"
-        )
-        return SignalRefused(command.path, letter.name, letter.id, failure_of(told))
-    finished = WaitFinished(command.path, result, key, None, letter.name, letter.id, floor)
-    return await _ended(bench, command, view, finished, letter.name)
 
 
 async def _timed_out(bench: Bench, command: EndWait, view: View) -> Outcome:

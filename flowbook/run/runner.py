@@ -238,6 +238,8 @@ class Runner:
             done = await self._pauses.mind(command, self._run, self._read, self.tools.clock.now())
         if isinstance(done, Outcome):
             self._outcomes.append(done)
+            if isinstance(command, TakeSignal | TakeAnswer) and (decided := self._pauses.decision(command)):
+                await self._append([decided])
         elif done is not None:
             await self._append([done])
         return done is not None

@@ -20,6 +20,7 @@ from flowbook.plan.events import (
     ChildFinished,
     ChildStarted,
     CodeChanged,
+    DecisionTaken,
     Event,
     ItemFinished,
     MapBegan,
@@ -101,7 +102,9 @@ def words(event: Event) -> str:  # noqa: C901  one case per event
         case SignalRefused(name=name, mail=mail, failure=failure):
             text = f"{name}, delivery {mail}: {failure.message}"
         case WaitFinished(signal=signal, mail=mail):
-            text = "its time was up" if signal is None else f"{signal}, delivery {mail}"
+            text = "its time was up" if signal is None else f"{signal}, delivery {mail}" if mail else signal
+        case DecisionTaken(by=by, signal=signal, mail=mail):
+            text = f"{signal or 'answered'} by {by}, delivery {mail}"
         case ChildStarted(child=child, flow=flow):
             text = f"{flow} {short(child)}"
         case ChildFinished(child=child, result=result):

@@ -308,10 +308,10 @@ class MemoryStore:
 
     # ------------------------------------------------------------------------------------------------- mailbox
 
-    async def send(self, run_id: UUID, kind: str, name: str, payload: bytes) -> RunRow:
+    async def send(self, run_id: UUID, kind: str, name: str, payload: bytes, *, token: UUID | None = None) -> RunRow:
         """Deliver to a mailbox and wake the run; the answer is the row after it. Raises `RunNotFound`."""
         database = await self._turn()
-        if database.send(run_id, kind, name, payload):
+        if database.send(run_id, kind, name, payload, token):
             database.wake(run_id)
         return database.kept(run_id).row
 

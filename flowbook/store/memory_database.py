@@ -48,6 +48,8 @@ class Kept:
     outcomes: dict[str, int] = field(default_factory=dict)
     """Path -> seq of its outcome."""
     mail: list[Mail] = field(default_factory=list)
+    tokens: set[UUID] = field(default_factory=set)
+    """Of deliveries that may come once."""
     snapshots: list[Snapshot] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
     home: UUID | None = None
@@ -303,10 +305,12 @@ class MemoryDatabase:
             if follower in self.runs and self.send(follower, CHILD, name, news)
         ]
 
-    def send(self, run_id: UUID, kind: str, name: str, payload: bytes) -> bool:
-        """Deliver a message; False: the run does not take it. Raises `RunNotFound`."""
+    def send(self, run_id: UUID, kind: str, name: str, payload: bytes, token: UUID | None = None) -> bool:
+        """Deliver a message; False: the run does not take it, or has one of that token. Raises `RunNotFound`."""
         kept = self.kept(run_id)
         row = kept.row
+        if token in kept.tokens:
+            return False
         retry = kind == "retry"
         if (row.status is not Status.FAILED) if retry else row.status.over:
             return False
@@ -314,6 +318,8 @@ class MemoryDatabase:
         kept.row = replace(row, mail=row.mail + 1, due_at=now if retry else min(row.due_at, now))
         if retry:
             kept.row = replace(kept.row, status=Status.PENDING, error=None, ended_at=None)
+        if token is not None:
+            kept.tokens.add(token)
         kept.mail.append(Mail(kept.row.mail, kind, name, payload, now))
         return True
 

@@ -330,9 +330,9 @@ class PostgresStore:
 
     # ------------------------------------------------------------------------------------------------- mailbox
 
-    async def send(self, run_id: UUID, kind: str, name: str, payload: bytes) -> RunRow:
+    async def send(self, run_id: UUID, kind: str, name: str, payload: bytes, *, token: UUID | None = None) -> RunRow:
         """Deliver to a mailbox and wake the run; the answer is the row after it. Raises `RunNotFound`."""
-        row, delivered = await self._reads.send(run_id, kind, name, payload)
+        row, delivered = await self._reads.send(run_id, kind, name, payload, token or uuid4())
         if delivered:
             self._announce(run_id)
         return row

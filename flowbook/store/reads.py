@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 
@@ -163,13 +163,12 @@ class Reads:
         at: datetime = (await self._line.fetch(vital.SERVER_NOW))[0][0]
         return at
 
-    async def send(self, run_id: UUID, kind: str, name: str, payload: bytes) -> tuple[RunRow, bool]:
+    async def send(self, run_id: UUID, kind: str, name: str, payload: bytes, token: UUID) -> tuple[RunRow, bool]:
         """Deliver a message; the row after it, and whether it was delivered. Raises `RunNotFound`."""
-        token = uuid4()
         try:
             record = await self._line.fetchrow(sql.SEND, run_id, token, kind, name, payload)
         except asyncpg.UniqueViolationError:
-            # Sent again after a lost answer: the first one had arrived.
+            # Sent again after a lost answer, or by somebody who was second: the first one had arrived.
             return await self.run(run_id), True
         if record is not None:
             return to_run(record), True

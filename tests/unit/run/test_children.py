@@ -426,12 +426,14 @@ async def test_a_cancel_that_died_half_way_is_carried_to_its_end(apps: Apps) -> 
     class Deadly(MemoryStore):
         """Dies when the second child is asked to stop."""
 
-        async def send(self, run_id: UUID, kind: str, name: str, payload: bytes) -> RunRow:
+        async def send(
+            self, run_id: UUID, kind: str, name: str, payload: bytes, *, token: UUID | None = None
+        ) -> RunRow:
             if kind == "cancel" and run_id != run.id:
                 asked.append(run_id)
                 if len(asked) == 2:
                     await asyncio.sleep(60)
-            return await super().send(run_id, kind, name, payload)
+            return await super().send(run_id, kind, name, payload, token=token)
 
     asked: list[UUID] = []
     app, other = await apps.open(store=Deadly), await apps.open()
