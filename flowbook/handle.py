@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from flowbook import travel
+from flowbook.ids import plain
 from flowbook.plan.records import Status
 from flowbook.run.saying import NOTHING
 
@@ -27,7 +28,7 @@ class Run:
 
     def __init__(self, app: App, run_id: UUID) -> None:
         self.app = app
-        self.id = run_id
+        self.id = plain(run_id)
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self.result().__await__()

@@ -1,7 +1,7 @@
 """Identifiers of runs and workers.
 
-Owns: making UUIDs of version 7 (RFC 9562: time-ordered, so that a b-tree grows at its right edge) and the
-short form people type. Refuses: paths inside a run (`plan/paths.py`).
+Owns: making UUIDs of version 7 (RFC 9562: time-ordered, so that a b-tree grows at its right edge), the short form
+people type, and the form that steps and handles get. Refuses: paths inside a run (`plan/paths.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ def new_id() -> UUID:
     value = value & ~(0xF << 76) | 7 << 76
     value = value & ~(0x3 << 62) | 2 << 62
     return UUID(int=value)
+
+
+def plain(run_id: UUID) -> UUID:
+    """An id for people's hands: a driver's subclass of UUID, quick to hash, is nothing that a step could return."""
+    return run_id if type(run_id) is UUID else UUID(int=run_id.int)
 
 
 def short(run_id: UUID) -> str:

@@ -90,6 +90,7 @@ class NewFork:
     """The first row of its own journal."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RunRow:
     """A run as the store's row has it: all that is known without reading its journal."""

@@ -116,6 +116,8 @@ def without_calls(run: Run, path: str) -> Run:
     """A run without what is kept of the calls of a step that has its outcome, the children that it has spawned among
     them: what has become of those that it has not joined is no matter of the run's.
     """
+    if not (run.calls or run.waits or run.troubles or run.started or run.children):
+        return run  # the common case
     calls, waits = _but_below(path, run.calls), _but_below(path, run.waits)
     troubles, started = _but_below(path, run.troubles), _but_below(path, run.started)
     children = _but_below(path, run.children)

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from flowbook.graph.flow import Graph
 from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause
-from flowbook.graph.step import LOST_LIMIT, Policy
+from flowbook.graph.step import LOST_LIMIT, Policy, Step
 from flowbook.graph.subflow import Subflow
 from flowbook.plan.calls import Asked, of_calls, soonest
 from flowbook.plan.commands import (
@@ -77,6 +77,9 @@ def decide(
             return (FailRun(token.path, beyond, limit),)
         wants: tuple[Command, ...]
         place = graph.nodes[token.at].step
+        if type(place) is Step and not (run.troubles or run.handed):  # the common case: nothing has gone wrong
+            commands.append(StartStep(token.path, token.id, token.at, 1))
+            continue
         if (waits := _waits(graph, run, token, left, now)) is not None:
             wants = waits
         elif type(place) is Map:
@@ -88,8 +91,9 @@ def decide(
                 earliest = _sooner(earliest, want.at)
             else:
                 commands.append(want)
-    commands += (of_bodies := of_calls(asked, run, left, now))
-    earliest = soonest(of_bodies, earliest)
+    if asked:
+        commands += (of_bodies := of_calls(asked, run, left, now))
+        earliest = soonest(of_bodies, earliest)
     if earliest is not None:
         commands.append(WaitUntil(earliest))
     return tuple(commands)

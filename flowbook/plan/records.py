@@ -257,6 +257,7 @@ class Call:
     """Place of its outcome in the journal."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run, folded from its input and its journal."""

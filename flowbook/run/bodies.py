@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from flowbook.graph.binding import StateView
 from flowbook.graph.body import Body
 from flowbook.graph.mapping import Map
+from flowbook.ids import plain
 from flowbook.plan.calls import outer_of
 from flowbook.plan.commands import BeginWait, EndHandOut, EndWait, RunChild, StartStep, TakeAnswer, TakeSignal
 from flowbook.plan.events import AttemptFailed, ChildStarted, SignalRefused, StepStarted, WaitBegan
@@ -76,7 +77,7 @@ class Bodies:
         if caller is not None and step.is_async:
             scopes.enter(caller.root)
         return Context(
-            runner.row.id, runner.graph.name, path, command.attempt, state, runner.tools.clock.now,
+            plain(runner.row.id), runner.graph.name, path, command.attempt, state, runner.tools.clock.now,
             caller=caller, durable_time=type(step) is Body,
         )  # fmt: skip
 

@@ -32,11 +32,11 @@ def standing_at(run: Run, path: str) -> bool:
     """
     if run.undoing is not None:
         return path in standing(run)
+    if run.tokens[ROOT].path == path:  # the common case: nothing is forked
+        return run.tokens[ROOT].phase is Phase.READY
     if is_call(run, path):
         return True
     path = home(path)
-    if run.tokens[ROOT].path == path:  # the common case: nothing is forked
-        return run.tokens[ROOT].phase is Phase.READY
     return any(t.path == path and t.phase is Phase.READY for t in run.tokens.values())
 
 

@@ -28,6 +28,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -366,10 +367,9 @@ class Liveness:
                 os.dup2(nowhere, descriptor, inheritable=False)
 
 
-def _awake() -> float:
-    """Seconds that also pass while the machine sleeps, where the system has such a clock."""
-    boot = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boot is None else time.clock_gettime(boot)
+_BOOT: Final = getattr(time, "CLOCK_BOOTTIME", None)
+_awake: Final[Callable[[], float]] = time.monotonic if _BOOT is None else partial(time.clock_gettime, _BOOT)
+"""Seconds that also pass while the machine sleeps, where the system has such a clock."""
 
 
 def _let_go_in_child() -> None:

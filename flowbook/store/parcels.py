@@ -93,7 +93,7 @@ class Parcel:
     settle: Settle | None
     first: int
     """Number of the first line."""
-    lines: list[Line]
+    lines: Sequence[Line]
     refusals: int = 0
     """How often the run's row was locked by somebody else."""
     doubtful: bool = False
@@ -102,7 +102,10 @@ class Parcel:
     @property
     def size(self) -> int:
         """Weight in bytes."""
-        return sum(len(line.payload) for line in self.lines) + ROW_BYTES * len(self.lines)
+        size = ROW_BYTES * len(self.lines)
+        for line in self.lines:
+            size += len(line.payload)
+        return size
 
     @property
     def turn(self) -> asyncio.Future[Parcel] | None:
@@ -154,6 +157,10 @@ def compose(tail: Tail) -> Parcel:
     if tail.works and isinstance(aside := tail.works[0], Append) and aside.turn is not None:
         tail.works.popleft()
         tail.parcel = Parcel(tail, [], [aside], None, tail.seq + 1, list(aside.lines))
+        return tail.parcel
+    if len(tail.works) == 1 and not (tail.notes or tail.suspects) and isinstance(only := tail.works[0], Append):
+        tail.works.popleft()  # the common case
+        tail.parcel = Parcel(tail, [], [only], None, tail.seq + 1, only.lines)
         return tail.parcel
     alone = tail.suspects > 0
     notes = [] if alone else tail.notes

@@ -27,6 +27,7 @@ from flowbook.errors import KeyConflict, RunCancelled, StepFailed, Unencodable
 from flowbook.graph.expression import END_NODE as END
 from flowbook.graph.expression import branch
 from flowbook.graph.flow import graph
+from flowbook.graph.pause import wait
 from flowbook.graph.step import Step, step
 from flowbook.plan.journal import from_entry
 from flowbook.plan.records import Status
@@ -137,6 +138,23 @@ async def test_a_loop_and_odd_values_go_through_the_database(opened: Any) -> Non
         await other.register(flow)
         again = await other.result(run.id)
     assert repr(state) == repr(again) == repr({"n": 3, **odd})
+
+
+@scenario
+async def test_a_run_id_is_an_ordinary_value_before_and_after_a_claim(opened: Any) -> None:
+    """``ctx.run_id`` and ``run.id`` can be returned and given, by whoever started the run and by whoever claimed it."""
+
+    def noted(ctx: Any) -> dict[str, Any]:
+        return {ctx.path.partition("#")[0]: ctx.run_id}
+
+    flow = graph("noted", step(name="before")(noted) >> wait("go") >> step(name="behind")(noted))
+    async with opened() as app:
+        first = await app.start(flow)
+        second = await app.start(flow, other=first.id)
+        while await second.status() is not Status.WAITING:
+            await asyncio.sleep(0.02)
+        await second.signal("go")
+        assert await second.result(30) == {"other": first.id, "before": second.id, "behind": second.id, "go": {}}
 
 
 @scenario
