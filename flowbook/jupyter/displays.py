@@ -1,26 +1,24 @@
-"""Displays: runs in cells, live while a page can show it, still in the end.
+"""Displays: what a session has shown in cells; runs among it, live while a page can show it, still in the end.
 
-Owns: which of the two a cell gets, following the run, and putting the still picture in the live one's place. Refuses:
-drawing (`show/`).
+Owns: whether a display gets a widget, following the run, and what happens when its cell ends. Refuses: drawing
+(`show/`) and how a widget and its still form stand in one cell (`beside.py`).
 
-An output that holds a widget shows "model not found" once its kernel is gone, and never falls back to another form. So
-a cell has two outputs while its run goes on: a still picture, and the widget, whose own style rules hide the still one
-as long as they are there. At the end the widget's output is emptied. A kernel that is killed in the middle leaves the
-still picture of a second before. Without a page (nbclient, papermill, a terminal) there is the still one only,
-and what comes after the end of the cell would be lost: there a start waits for the end.
+The still form is kept up to date while a run goes on, so a kernel that is killed in the middle leaves the picture of a
+second before. At the end the widget is taken away: a file that nobody opens in JupyterLab has no rules that would hide
+it. Without a page (nbclient, papermill, a terminal) there is the still form only, and what comes after the end of the
+cell would be lost: there a start waits for the end.
 """
 
 from __future__ import annotations
 
-import contextvars
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from uuid import UUID, uuid4
-
-from IPython.display import display
+from uuid import UUID
 
 from flowbook.ids import short
+from flowbook.jupyter.beside import Beside, Make
 from flowbook.observe.views import RunView
 from flowbook.plan.records import Status
 from flowbook.show.html import run_html
@@ -40,15 +38,9 @@ class Display:
     """One run in one cell."""
 
     run: SyncRun
-    id: str
-    """Of the still picture."""
-    live_id: str
-    live: LiveRun | None
-    context: contextvars.Context
-    """The cell's: what is shown from the engine's thread must reach the cell that it belongs to."""
+    place: Beside
     over: bool = False
-    shown: str = ""
-    """The still picture that is there now."""
+    guard: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Displays:
@@ -58,7 +50,6 @@ class Displays:
         self._session = session
         self._cell: list[Display] = []
         """Those of the cell that is being executed."""
-        self._guard = threading.Lock()
 
     @property
     def headless(self) -> bool:
@@ -70,27 +61,25 @@ class Displays:
         asks = parent.get("content", {}).get("allow_stdin", True)
         return not asks and "cellId" not in parent.get("metadata", {})
 
+    def put(self, bundle: Mapping[str, str], make: Make | None) -> Beside:
+        """Show something below the cell: its still form, and what ``make`` makes if there is a page for it."""
+        return Beside(bundle, None if make is None or self.headless else make())
+
     def show(self, run: SyncRun) -> None:
         """Show a run below the cell, and follow it."""
         self._session.last = run
         view = run.view()
-        still = view.status.over or self.headless
-        name = f"flowbook-{uuid4().hex}"
-        it = Display(run, name, f"{name}-live", None, contextvars.copy_context(), over=view.status.over)
+        live = None if view.status.over else lambda: LiveRun(view, run.cancel, lambda new: self._picture(it, new))
+        it = Display(run, self.put(bundle(view), live), over=view.status.over)
         self._cell.append(it)
-        first = bundle(view)
-        it.shown = first["text/html"]
-        self._session.publish(first, it.id)
-        if still:
+        widget = it.place.widget
+        if not isinstance(widget, LiveRun):
             return
-        it.live = LiveRun(view, run.cancel, lambda new: it.context.copy().run(self._picture, it, new))
-        display(it.live, display_id=it.live_id)
 
         def follow(new: RunView) -> None:
-            assert it.live is not None
-            it.live.update(new)
+            widget.update(new)
             if new.status.over:
-                it.context.copy().run(self._picture, it, new)
+                self._picture(it, new)
 
         self._session.app.watch(run.id, follow)  # ends with the run
 
@@ -107,7 +96,7 @@ class Displays:
             if it.over:
                 continue
             view = it.run.view()
-            if view.status.over or it.live is None:
+            if view.status.over or it.place.widget is None:
                 self._picture(it, view)
             elif interrupted:
                 name = short(it.run.id)
@@ -115,23 +104,20 @@ class Displays:
 
     def _picture(self, it: Display, view: RunView) -> None:
         """Bring the still picture up to date; at the end it alone is left."""
-        with self._guard:
-            if view.status.over and not it.over and it.live is not None:
-                # The model is kept: a page that was loaded again hears of no update, and would miss it.
-                self._session.publish({"text/html": "", "text/plain": ""}, it.live_id, update=True)
+        with it.guard:
             if it.over and not view.status.over:
                 return  # a timer's, late
             it.over = view.status.over
-            still = bundle(view)
-            if still["text/html"] != it.shown:
-                it.shown = still["text/html"]
-                self._session.publish(still, it.id, update=True)
+            if it.over:
+                it.place.end(bundle(view))
+            else:
+                it.place.still(bundle(view))
 
 
 def bundle(view: RunView) -> dict[str, str]:
     """The forms of a run that need no kernel."""
     html = run_html(view, hint=hint(view), enter=entry(view))
-    return {"text/html": f'<div class="fb-still">{html}</div>', "text/plain": run_plain(view)}
+    return {"text/html": html, "text/plain": run_plain(view)}
 
 
 def hint(view: RunView) -> str:

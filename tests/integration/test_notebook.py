@@ -202,7 +202,7 @@ def test_a_run_comes_back_at_once_and_is_shown_to_its_end(talk: Kernel) -> None:
     started = talk('%flow run research query="a b" --key daily')
     kinds = [sorted(b) for b in started.shown]
     assert kinds[0] == ["text/html", "text/plain"]
-    assert kinds[1] == ["application/vnd.jupyter.widget-view+json", "text/plain"]
+    assert kinds[1] == ["application/vnd.jupyter.widget-view+json", "text/html", "text/plain"]
     busy = talk("import time; time.sleep(1.5)")
     assert sorted(busy.shown[-1]) == ["text/html", "text/plain"]
     assert "✓ completed" in busy.text
