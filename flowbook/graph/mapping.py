@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from flowbook.errors import BindingError, DeclarationError
+from flowbook.errors import BindingError, DeclarationError, StateError
 from flowbook.graph.binding import wants_context
 from flowbook.graph.body import Body
 from flowbook.graph.expression import Composable, Fragment, Unknown
@@ -75,24 +75,9 @@ class Map(Composable):
         return {name: p for name, p in self.step.signature.parameters.items() if name != self.item}
 
     def given(self, item: Any) -> Mapping[str, Any]:
-        """What the flow begins with for an item. Raises `BindingError` where that cannot be told."""
+        """What the flow begins with for an item. Raises as `given_for` does."""
         assert isinstance(self.step, Subflow)
-        flow = self.step.flow
-        if self.named is None and isinstance(item, Mapping):
-            odd = next((key for key in item if not isinstance(key, str)), None)
-            if odd is None:
-                return item
-            raise BindingError(
-                f"map {self.name!r}: a dict is the whole input of flow {flow.name!r}, and one has the key {odd!r}, "
-                f"which is no text: say item= in map_({flow.name}, ...) if it is one of its inputs"
-            )
-        name = self.named or first_input(flow)
-        if name is None:
-            raise BindingError(
-                f"map {self.name!r}: an item is {type(item).__name__}, and how flow {flow.name!r} begins does not tell "
-                f"which of its inputs that is: name it in map_({flow.name}, item=...), or map over dicts of its inputs"
-            )
-        return {name: item}
+        return given_for(self.step.flow, item, self.named, f"map {self.name!r}")
 
     @property
     def policy(self) -> Policy:
@@ -195,6 +180,35 @@ def map_(
         _check_step(step)
         what = step
     return Map(checked(name or step.name), what, over, into, concurrency, on_error == "collect", item)
+
+
+def given_for(flow: Graph, item: Any, named: str | None, who: str) -> Mapping[str, Any]:
+    """What a flow begins with for an item; ``named``: the input that every item is, ``who`` asks.
+
+    Raises `BindingError` where that cannot be told, `StateError` where the flow does not take it.
+    """
+    if named is None and isinstance(item, Mapping):
+        odd = next((key for key in item if not isinstance(key, str)), None)
+        if odd is not None:
+            raise BindingError(
+                f"{who}: a dict is the whole input of flow {flow.name!r}, and one has the key {odd!r}, which is no "
+                f"text: if it is one of its inputs, name that by item="
+            )
+        try:
+            flow.accept(item)
+        except StateError as error:
+            raise StateError(
+                f"{who}: {error.message}. An item that is a dict is the whole input of the flow: if it is one of its "
+                f"inputs, name that by item="
+            ) from error
+        return item
+    name = named or first_input(flow)
+    if name is None:
+        raise BindingError(
+            f"{who}: an item is {type(item).__name__}, and how flow {flow.name!r} begins does not tell which of its "
+            f"inputs that is: name it by item=, or map over dicts of its inputs"
+        )
+    return {name: item}
 
 
 def first_input(flow: Graph) -> str | None:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import reprlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from flowbook.codec import digest, encode, fresh
 from flowbook.errors import UsageError, ValueRefused
 from flowbook.graph.binding import wants_context
 from flowbook.graph.durations import Duration, seconds, spoken
+from flowbook.graph.flow import Graph
+from flowbook.graph.mapping import given_for
 from flowbook.graph.names import NAME
 from flowbook.graph.pause import LONGEST
 from flowbook.graph.resource import found_for
@@ -33,6 +35,8 @@ AT_ONCE = 16
 """Items of a map that are under way together, where nothing else is said."""
 
 Answer = Coroutine[Any, Any, Any]
+Ask = Callable[[str, Any], Wanted]
+"""Path and item of a map -> what is asked for."""
 
 
 def called(caller: Caller, step: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
@@ -87,16 +91,25 @@ def mapped(
     items: Iterable[Any],
     concurrency: int | None,
     on_error: Literal["fail", "collect"],
+    item: str | None = None,
 ) -> Answer:
-    """``ctx.map(fetch, urls, concurrency=10)``."""
+    """``ctx.map(fetch, urls, concurrency=10)``; over a flow each item is a child."""
     caller.check()
-    one = as_step(step)
+    if item is not None and not isinstance(step, Graph):
+        raise UsageError(f"item={item!r}: that is for a flow; a step is called with the item")
+    one = step if isinstance(step, Graph) else as_step(step)
     if on_error not in ("fail", "collect"):
         raise UsageError(f'on_error={on_error!r}: it is "fail" or "collect"')
     if concurrency is not None and concurrency < 1:
         raise UsageError(f"concurrency={concurrency!r}: at least one item must be under way")
+
+    def ask(path: str, value: Any) -> Wanted:
+        if isinstance(one, Step):
+            return _attempted(caller, one, path, (value,), {})
+        return child(caller, one, given_for(one, value, item, f"ctx.map({one.name})"), path)
+
     given, base = list(items), f"{caller.place('map')}/{one.name}#"
-    return _mapped(caller, one, base, given, concurrency or AT_ONCE, on_error == "collect")
+    return _mapped(caller, ask, base, given, concurrency or AT_ONCE, on_error == "collect")
 
 
 def gathered(caller: Caller, awaitables: tuple[Awaitable[Any], ...]) -> Answer:
@@ -109,7 +122,7 @@ def gathered(caller: Caller, awaitables: tuple[Awaitable[Any], ...]) -> Answer:
 # ----------------------------------------------------------------------------------------------------------- of several
 
 
-async def _mapped(caller: Caller, step: Step, base: str, items: list[Any], limit: int, collect: bool) -> list[Any]:
+async def _mapped(caller: Caller, ask: Ask, base: str, items: list[Any], limit: int, collect: bool) -> list[Any]:
     results: list[Any] = [None] * len(items)
     under_way: dict[int, asyncio.Future[Call]] = {}
     ended: list[int] = []
@@ -130,8 +143,7 @@ async def _mapped(caller: Caller, step: Step, base: str, items: list[Any], limit
     begun = 0
     while begun < len(items) or under_way:
         while begun < len(items) and len(under_way) < limit:
-            wanted = _attempted(caller, step, f"{base}{begun + 1}", (items[begun],), {})
-            under_way[begun] = future = caller.ask(wanted)
+            under_way[begun] = future = caller.ask(ask(f"{base}{begun + 1}", items[begun]))
             future.add_done_callback(note(begun))
             begun += 1
         if not ended:
@@ -173,6 +185,19 @@ async def _gathered(caller: Caller, tasks: Sequence[asyncio.Future[Any]]) -> lis
 
 
 # --------------------------------------------------------------------------------------------------- what is asked for
+
+
+def child(caller: Caller, flow: Graph, given: Mapping[str, Any], path: str | None = None) -> Wanted:
+    """A child that runs a flow; ``path``: None: the next one of the flow's name. Raises `StateError` for an input that
+    does not fit, `Unencodable`.
+    """
+    flow.accept(given)  # refused here, where the line is known
+    encode(dict(given), at=f"the input of {flow.name!r}")
+    path = path or caller.place(flow.name)
+    digest = identity("spawn", flow.name, dict(given))
+    asked = Asked(path, caller.token, flow.name, digest, f"spawn({flow.name})", child=True)
+    # Copied now, because the body may change its own before the child has begun.
+    return Wanted(asked, flow=flow, input={name: fresh(value) for name, value in given.items()})
 
 
 def as_step(thing: Any) -> Step:

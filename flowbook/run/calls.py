@@ -192,8 +192,8 @@ class Caller:
     """One body under way."""
 
     __slots__ = (
-        "_early", "_expected", "_next", "_passed", "_pumping", "_timer", "_unheard", "broken", "clock", "closed",
-        "desk", "made", "path", "root", "stirred", "tasks", "token", "waiting",
+        "_early", "_expected", "_looked", "_next", "_passed", "_passing", "_pumping", "_timer", "_unheard", "broken",
+        "clock", "closed", "desk", "made", "path", "root", "stirred", "tasks", "token", "waiting",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, path: str, token: str) -> None:
@@ -215,6 +215,10 @@ class Caller:
         self._passed: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
+        self._passing = 0
+        """Answers of which nobody can have heard yet."""
+        self._looked = False
+        """The runner wanted to know meanwhile whether the body is at rest."""
         self._unheard: set[asyncio.Future[Call]] = set()
         """Answers of the journal that nobody has taken yet."""
 
@@ -316,10 +320,19 @@ class Caller:
         self._begin_to_pump()
 
     def _tell(self, call: Call, future: asyncio.Future[Call]) -> None:
+        loop = asyncio.get_running_loop()
         self.clock = max(self.clock, call.at)
-        self.stirred = asyncio.get_running_loop().time()
+        self.stirred = loop.time()
         if not future.done():
             future.set_result(call)
+            self._passing += 1
+            loop.call_soon(self._passed_on)  # behind the callbacks of the future, which were scheduled just now
+
+    def _passed_on(self) -> None:
+        self._passing -= 1
+        if self._looked and not self._passing:
+            self._looked = False
+            self.desk.wake()
 
     def _replay(self, path: str, call: Call, future: asyncio.Future[Call], loop: asyncio.AbstractEventLoop) -> None:
         if path in self._passed:
@@ -412,6 +425,9 @@ class Caller:
 
     def rest(self, main: asyncio.Task[None]) -> float | None:
         """Seconds until the body counts as at rest; None: it does something."""
+        if self._passing:
+            self._looked = True
+            return None  # who waits for any of several calls hears of this one in the next turn of the loop
         if self._early or not any(not f.done() for f in self.waiting.values()):
             return None
         if any(f.done() for f in self.waiting.values()):

@@ -122,15 +122,19 @@ class Context:
         *,
         concurrency: int | None = None,
         on_error: Literal["fail", "collect"] = "fail",
+        item: str | None = None,
     ) -> Awaitable[list[Any]]:
-        """Run a step for each item, each with its own outcome and retries; results in the order of the items.
+        """Run a step or a flow for each item, each with its own outcome and retries; results in the order of the items.
 
         The third item of ``charge`` has the path ``order#1/map#1/charge#3``.
 
         ``concurrency``: how many are under way together (None: 16). ``on_error="collect"`` puts the exception of an
         item that failed in the place of its result; ``"fail"`` raises the first one.
+
+        Over a flow each item is a child, as by `spawn`: an item that is a dict is its input, any other one its first
+        parameter, or the input that ``item`` names. Children that are under way when another one fails go on.
         """
-        return asking.mapped(self._caller(), step, items, concurrency, on_error)
+        return asking.mapped(self._caller(), step, items, concurrency, on_error, item)
 
     def gather(self, *awaitables: Awaitable[Any]) -> Awaitable[list[Any]]:
         """Wait for several coroutines or calls together; results in their order.

@@ -7,10 +7,7 @@ together (`children.py`) and recording (`runner.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from flowbook.errors import StateError, StoreError
+from flowbook.errors import StoreError
 from flowbook.graph.flow import Graph
 from flowbook.graph.mapping import Map
 from flowbook.graph.subflow import Subflow
@@ -38,7 +35,7 @@ async def cared_for(
     sub = place.step
     try:
         if child is None or child.again:
-            given = _given(place, sub.flow, await maps.item(path, command.node, run.tokens[command.token].view))
+            given = place.given(await maps.item(path, command.node, run.tokens[command.token].view))
             if child is None:
                 return await children.begin(path, sub.flow, given, queue=sub.queue)
             return await children.again(path, child, sub.flow, given, queue=sub.queue)
@@ -53,21 +50,6 @@ async def cared_for(
         raise  # not the item's fault
     except Exception as error:
         return Outcome(step, error=error)
-
-
-def _given(place: Map, flow: Graph, item: Any) -> Mapping[str, Any]:
-    """What a child begins with. Raises `BindingError`; `StateError` where the flow does not take it."""
-    given = place.given(item)
-    try:
-        flow.accept(given)
-    except StateError as error:
-        if given is not item:
-            raise
-        raise StateError(
-            f"map {place.name!r}: {error.message}. An item that is a dict is the whole input of the flow: if it is one "
-            f"of its inputs, name that in map_({flow.name}, item=...)"
-        ) from error
-    return given
 
 
 def _seconds(row: RunRow) -> float:

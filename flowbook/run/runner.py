@@ -184,7 +184,8 @@ class Runner:
         now = self.tools.clock.now() if timed else _NO_TIME
         if self._run.children and (self.graph.races or self._run.halted):
             await self._children.stop_losers(self._run)
-        commands = decide(self.graph, self._run, now, self._pauses.letters, self._bodies.desk.asked())
+        asked = self._bodies.desk.asked()
+        commands = decide(self.graph, self._run, now, self._pauses.letters, asked)
         until: datetime | None = None
         listening = moved = starting = False
         self._barred = False
@@ -214,8 +215,9 @@ class Runner:
             return await self._release(Status.PENDING, 0.0, Ending.HANDED_BACK)
         if moved:
             return None
-        # What ought to run and could not be begun just now is no reason to park.
-        if not starting and (listening if until is None else self._is_far(until)) and self._is_idle():
+        # What ought to run and could not be begun just now is no reason to park, nor what bodies have asked for since.
+        still = not starting and self._bodies.desk.asked() == asked
+        if still and (listening if until is None else self._is_far(until)) and self._is_idle():
             if self.tools.always_suspend or not (linger := self._children.linger):
                 await self._bodies.put_aside()
                 return await self._park(until)

@@ -14,13 +14,11 @@ import asyncio
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from flowbook.codec import encode, fresh
 from flowbook.errors import UsageError
 from flowbook.graph.flow import Graph
-from flowbook.plan.calls import Asked
 from flowbook.plan.records import Call
-from flowbook.run.asking import Answer, identity
-from flowbook.run.calls import Caller, Wanted
+from flowbook.run.asking import Answer, child
+from flowbook.run.calls import Caller
 
 
 class Spawned:
@@ -50,24 +48,18 @@ def spawned(caller: Caller, flow: Any, given: Mapping[str, Any]) -> Spawned:
         raise UsageError(
             f"ctx.spawn({flow!r}): give it a flow, then its input by name: ctx.spawn(invoice, order=order)"
         )
-    flow.accept(given)  # refused here, where the line is known
-    encode(dict(given), at=f"the input of {flow.name!r}")
-    path = caller.place(flow.name)
-    digest = identity("spawn", flow.name, dict(given))
-    asked = Asked(path, caller.token, flow.name, digest, f"spawn({flow.name})", child=True)
-    # Copied now, because the body may change its own before the child has begun.
-    own: dict[str, Any] = {name: fresh(value) for name, value in given.items()}
-    return Spawned(path, caller, caller.ask(Wanted(asked, flow=flow, input=own)))
+    wanted = child(caller, flow, given)
+    return Spawned(wanted.asked.path, caller, caller.ask(wanted))
 
 
-def joined(caller: Caller, child: Any) -> Answer:
+def joined(caller: Caller, given: Any) -> Answer:
     """``await ctx.join(child)``. Raises `ChildFailed` if it did not end well."""
     caller.check()
-    if not isinstance(child, Spawned):
-        raise UsageError(f"ctx.join({child!r}): give it what ctx.spawn has returned")
-    if child._caller is not caller:
-        raise UsageError(f"{child!r} is joined by {caller.path}: a child is joined in the body that has spawned it")
-    return _joined(caller, child.path, child._future)
+    if not isinstance(given, Spawned):
+        raise UsageError(f"ctx.join({given!r}): give it what ctx.spawn has returned")
+    if given._caller is not caller:
+        raise UsageError(f"{given!r} is joined by {caller.path}: a child is joined in the body that has spawned it")
+    return _joined(caller, given.path, given._future)
 
 
 async def _joined(caller: Caller, path: str, future: asyncio.Future[Call]) -> Any:

@@ -39,6 +39,19 @@ async def test_a_child_run_can_be_started_and_every_end_of_it_stored(world: Worl
 
 
 @scenario
+async def test_the_items_of_a_map_are_told_apart_by_their_paths(world: World) -> None:
+    """Children at `map#1[0]` and `map#1[10]` of one parent: each end says which item it was, whoever carried it."""
+    store, other = await world.worker(), await world.worker()
+    parent = await own(store)
+    items = [await child_of(other if n % 2 else store, parent, f"map#1[{n}]") for n in (0, 1, 10)]
+    for row, owner in zip(items, (store, other, store), strict=True):
+        assert await owner.settle(complete(row))
+    told = [(name, end) for _, name, end in await news(store, parent.id)]
+    assert told == [(str(row.parent_path), (row.id, Status.COMPLETED)) for row in items]
+    assert {str(row.parent_path) for row in await store.children(parent.id)} == {f"map#1[{n}]" for n in (0, 1, 10)}
+
+
+@scenario
 async def test_the_end_of_a_child_wakes_its_parked_parent(world: World) -> None:
     """It becomes due at once, with the news in its mailbox, and workers are told."""
     store, other = await world.worker(), await world.worker()

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from flowbook.errors import StoreUnavailable
-from flowbook.plan.journal import Entry
+from flowbook.plan.journal import Entry, Kind
 from flowbook.ports import RunRow, Snapshot, Store
 from tests.contract.worlds import World, outcome, own, scenario, started
 
@@ -52,6 +52,16 @@ async def test_pages_leave_out_what_items_have_returned(world: World) -> None:
     found = await read(store, run)
     assert [e.path for e in found] == ["m#1[0]", "m#1[1]", "m#1", "m#1[2]"]
     assert [len(e.payload) for e in found] == [0, 0, 2_000_000, 0]
+
+
+@scenario
+async def test_pages_leave_out_nothing_else_of_an_item(world: World) -> None:
+    """The child that an item is, and what an attempt of it failed with, are folded."""
+    store = await world.worker()
+    run = await own(store)
+    kinds = (Kind.CHILD, Kind.ATTEMPT_FAILED, Kind.WAITING)
+    await store.append(run.id, run.epoch, [Entry(kind, "m#1[0]", 1, b"needed") for kind in kinds])
+    assert [(e.kind, e.payload) for e in await read(store, run)] == [(kind, b"needed") for kind in kinds]
 
 
 @scenario

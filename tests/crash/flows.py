@@ -1,4 +1,4 @@
-"""The flows that are killed: a linear, a forked, a cyclic and a waiting one, a race, a map, a fork, transactional
+"""The flows that are killed: a linear, a forked, a cyclic and a waiting one, a race, maps, a fork, transactional
 steps. Every body leaves a mark outside the database.
 
 Imported by the victims (`zygote.py`), so it needs nothing but flowbook.
@@ -30,11 +30,13 @@ EFFECTS_TABLE = "create table effects (run text, path text)"
 EFFECT = text("insert into effects values (:run, :path)")
 
 
-def mark(ctx: fb.Context) -> None:
-    """Leave a mark that survives any kill: one short append, which the kernel makes whole."""
+def mark(ctx: fb.Context, what: str = "") -> None:
+    """Leave a mark that survives any kill: one short append, which the kernel makes whole. ``what`` tells runs of one
+    flow apart.
+    """
     fd = os.open(os.environ[MARKS], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(fd, f"{ctx.path}\n".encode())
+        os.write(fd, f"{ctx.path}{what}\n".encode())
     finally:
         os.close(fd)
 
@@ -110,6 +112,18 @@ async def piece(number: int, ctx: fb.Context) -> str:
 
 
 @fb.step
+async def bit(number: int, ctx: fb.Context) -> dict[str, str]:
+    mark(ctx, f"~{number}")
+    return {"text": str(number)}
+
+
+@fb.step
+async def together(pieces: list[dict[str, str]], ctx: fb.Context) -> dict[str, Any]:
+    mark(ctx)
+    return {"trail": [piece["text"] for piece in pieces]}
+
+
+@fb.step
 async def whole(pieces: list[str], ctx: fb.Context) -> dict[str, Any]:
     mark(ctx)
     return {"trail": pieces}
@@ -151,7 +165,10 @@ async def refuse(ctx: fb.Context) -> None:
     raise ValueError("sold out")
 
 
+PART = fb.graph("part", bit, outputs=["text"])
+
 FLOWS: dict[str, fb.Graph] = {
+    "spread": fb.graph("spread", numbers >> fb.map_(PART, over="numbers", into="pieces", concurrency=2) >> together),
     "saga": fb.graph("saga", book >> charge >> refuse),
     "mapped": fb.graph("mapped", numbers >> fb.map_(piece, over="numbers", into="pieces", concurrency=2) >> whole),
     "transactional": fb.graph("transactional", first >> pay >> ship >> third),
@@ -165,6 +182,7 @@ FLOWS: dict[str, fb.Graph] = {
 }
 
 PATHS: dict[str, tuple[str, ...]] = {
+    "spread": ("numbers#1", "part#1", *(f"part#1[{i}]" for i in range(3)), "together#1"),
     "mapped": (
         "numbers#1",
         "piece#1",
@@ -183,16 +201,16 @@ PATHS: dict[str, tuple[str, ...]] = {
 }
 """Every path that a finished run has, sorted."""
 
-PAUSES = frozenset({"gate#1", "nap#1", "child#1", "piece#1"})
+PAUSES = frozenset({"gate#1", "nap#1", "child#1", "piece#1", "part#1", *(f"part#1[{i}]" for i in range(3))})
 """Those of them that have no body, and so leave no mark."""
 
-KIN = {"parent": ("kin#1",)}
-"""What the child of a flow leaves as marks."""
+KIN = {"parent": ("kin#1",), "spread": tuple(f"bit#1~{i}" for i in range(3))}
+"""What the children of a flow leave as marks, one each."""
 
 FAILING = {"mapped": 1}
 """How many attempts of a flow fail by themselves."""
 
-AT_ONCE = {"again": 2, "forked": 2, "mapped": 2}
+AT_ONCE = {"again": 2, "forked": 2, "mapped": 2, "spread": 2}
 """How many bodies of a flow are under way at once; else one."""
 
 FORKS = {"again": ("left#1", ("left#1", "meet#1"))}
@@ -205,6 +223,7 @@ SIGNALS = {"waiting": "go"}
 """The signal that a flow waits for."""
 
 RESULTS: dict[str, list[str]] = {
+    "spread": ["0", "1", "2"],
     "mapped": ["0", "1", "2"],
     "transactional": ["first", "pay", "ship", "third"],
     "saga": ["refuse#1", "charge#1", "book#1"],

@@ -185,6 +185,7 @@ async def execute(url: str, statement: str) -> None:
         pytest.param(Case("parent"), marks=pytest.mark.crash),
         pytest.param(Case("raced"), marks=pytest.mark.crash),
         pytest.param(Case("mapped"), marks=pytest.mark.crash),
+        pytest.param(Case("spread"), marks=pytest.mark.crash),
         pytest.param(Case("again"), marks=pytest.mark.crash),
         pytest.param(Case("saga"), marks=pytest.mark.crash),
         Case("linear", before="append one:replied:1"),
@@ -199,6 +200,7 @@ async def execute(url: str, statement: str) -> None:
         "parent",
         "raced",
         "mapped",
+        "spread",
         "again",
         "saga",
         "the resuming one",
@@ -259,7 +261,7 @@ def test_a_kill_at_any_point_of_the_wire_leaves_one_result_per_path(
     if not case.pace:
         missed = {m for m in missed if m.partition(":")[0] not in BY_THE_CLOCK}
     for point in sorted(missed):  # beside others, somebody else may have buried the dead first: now alone
-        for number in range(5):
+        for number in range(15):  # where several runs are at work, what comes together is a matter of luck
             marks = tmp_path / f"{point.replace(':', '-')}-again-{number}"
             outcome = killed_and_resumed(zygotes[0], fresh_database, case, f"{point}:1", marks)
             assert outcome["last"]["results"] == [RESULTS[flow]], f"killed at {point}"

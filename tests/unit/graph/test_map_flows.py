@@ -139,7 +139,7 @@ def test_a_dict_is_the_whole_input_unless_an_input_is_named() -> None:
     assert named.given(3) == {"depth": 3}
     vague, _ = map_of(outer(graph("page", wait("go") >> fetch)))
     assert vague.given({"url": "a"}) == {"url": "a"}
-    with pytest.raises(BindingError, match=r"an item is str.*name it in map_\(page, item=...\)"):
+    with pytest.raises(BindingError, match=r"map 'page': an item is str, and how flow 'page' begins.*name it by item="):
         vague.given("a")
     with pytest.raises(BindingError, match="has the key 1, which is no text"):
         plain.given({1: "a"})

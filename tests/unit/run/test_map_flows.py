@@ -155,7 +155,7 @@ async def test_an_item_that_the_flow_does_not_take_says_what_to_do(apps: Apps) -
     async def ship(ctx: Context, order: dict[str, int]) -> int:
         return order["id"]
 
-    with pytest.raises(Exception, match=r"is the whole input of the flow.*name that in map_\(ship, item="):
+    with pytest.raises(Exception, match=r"is the whole input of the flow.*name that by item="):
         await (await app.start(graph("f", map_(ship, over="orders")), orders=[{"id": 7}])).result()
     right = graph("f", map_(ship, over="orders", item="order"))
     assert (await (await app.start(right, orders=[{"id": 7}])).result())["ship"] == [7]

@@ -160,6 +160,67 @@ async def test_a_body_that_catches_the_failure_of_a_child_goes_another_way(apps:
 
 
 @scenario
+async def test_a_body_maps_over_a_flow_and_a_crash_starts_no_child_twice(apps: Apps) -> None:
+    """Each item is a child at the item's path; results in their order, dicts as whole inputs, so many at once."""
+    app = await apps.open()
+
+    @flow
+    async def parent(ctx: Any, names: list[Any]) -> list[str]:
+        return list(await ctx.map(child, names, concurrency=2))
+
+    run = await app.start(parent, names=["a", {"name": "b", "wait": True}, "c", "d"])
+    await until(lambda: RAN["a"] == RAN["c"] == RAN["d"] == 1)
+    await is_waiting(apps, run.id)
+    held = children_of(apps, run)["parent#1/map#1/child#2"]
+    await apps.crash(app)
+    other = await apps.open()
+    await other.register(parent)
+    await (await other.resume(held.id)).signal("go")
+    assert await (await other.resume(run.id)).result() == ["A", "B", "C", "D"]
+    assert set(children_of(apps, run)) == {f"parent#1/map#1/child#{n}" for n in (1, 2, 3, 4)}
+    assert RAN == {"a": 1, "b": 1, "c": 1, "d": 1}
+
+
+@scenario
+async def test_a_child_that_fails_a_map_of_a_body_goes_on_by_a_retry_or_stands_in_its_place(apps: Apps) -> None:
+    """The same child, from its failed step; with "collect" its exception; `item=` names the input."""
+    app = await apps.open()
+
+    @flow
+    async def parent(ctx: Any, how: str) -> list[str]:
+        return [str(x) for x in await ctx.map(child, ["good", "bad"], on_error=how, item="name")]
+
+    BROKEN.add("bad")
+    good, failed = await (await app.start(parent, how="collect")).result()
+    assert good == "GOOD"
+    assert "failed at work#1" in failed or "failed at child#1" in failed
+    run = await app.start(parent, how="fail")
+    with pytest.raises(ChildFailed):
+        await run.result()
+    ids = {path: row.id for path, row in children_of(apps, run).items()}
+    BROKEN.clear()
+    assert await (await run.retry()).result() == ["GOOD", "BAD"]
+    assert {path: row.id for path, row in children_of(apps, run).items()} == ids
+
+
+@scenario
+async def test_an_item_that_a_mapped_flow_does_not_take_is_refused_at_its_line(apps: Apps) -> None:
+    """With what to say instead."""
+    app = await apps.open()
+
+    @flow
+    async def parent(ctx: Any, named: bool) -> Any:
+        if named:
+            return await ctx.map(work, ["a"], item="name")
+        return await ctx.map(child, [{"nam": "a"}])
+
+    with pytest.raises(StateError, match=r"ctx.map\(child\): .*name that by item="):
+        await (await app.start(parent, named=False)).result()
+    with pytest.raises(UsageError, match="that is for a flow"):
+        await (await app.start(parent, named=True)).result()
+
+
+@scenario
 async def test_children_that_nobody_joins_have_begun_when_their_body_ends_and_go_on(apps: Apps) -> None:
     """A run is over when its body is; its children are runs of their own."""
     app = await apps.open()

@@ -1,0 +1,246 @@
+"""Maps over flows on Postgres: items that are runs here and elsewhere, and processes that are killed.
+
+Owns: what `tests/unit/run/test_map_flows.py` promises, where a database and several processes are needed to believe it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowbook.app import App, Options
+from flowbook.graph.flow import graph
+from flowbook.graph.mapping import map_
+from flowbook.graph.rebuild import rebuild
+from flowbook.graph.step import step
+from flowbook.plan.journal import from_entry
+from flowbook.plan.records import Status
+from flowbook.ports import RunQuery, RunRow
+from flowbook.store.postgres import PostgresStore
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.skipif(sys.platform == "win32", reason="processes are killed here")]
+
+ROOT = Path(__file__).resolve().parents[2]
+ITEMS = 40
+
+PROGRAM = '''
+"""argv: url, what: `carry FLOW` starts it under the key "k" and prints its pages, `work QUEUE` claims what is due.
+
+A line "STEP ITEM PID" is left by each body; the one of KILL_AT kills its process.
+"""
+import asyncio, json, os, signal, sys
+import flowbook as fb
+
+def mark(name, n):
+    with open(os.environ["MARKS"], "a") as file:
+        file.write(f"{name} {n} {os.getpid()}\\n")
+
+@fb.step
+async def look(n):
+    mark("look", n)
+    return {"seen": n + 1}
+
+@fb.step
+async def store(n, seen):
+    mark("store", n)
+    if str(n) == os.environ.get("KILL_AT"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"stored": seen}
+
+@fb.step
+def total(pages):
+    return {"total": sum(page["stored"] for page in pages)}
+
+page = fb.graph("page", look >> store, outputs=["stored"])
+FLOWS = {
+    "spread": fb.graph("spread", fb.map_(page, over="ns", into="pages", concurrency=5) >> total),
+    "queued": fb.graph("queued", fb.map_(page, over="ns", into="pages", concurrency=5, queue="gpu") >> total),
+}
+
+async def main(url, what, name):
+    async with fb.connect(url) as app:
+        if what == "work":
+            for flow in FLOWS.values():
+                await app.register(flow)
+            await app.work([name], concurrency=4)
+        else:
+            run = await app.start(FLOWS[name], key="k", ns=list(range(int(os.environ["ITEMS"]))))
+            print(json.dumps((await run.result())["total"]), flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+'''
+TOTAL = sum(range(1, ITEMS + 1))
+
+
+class Place:
+    """A database, and processes on it."""
+
+    def __init__(self, url: str, folder: Path, *, always_suspend: bool) -> None:
+        self.url, self.always_suspend, self.file = url, always_suspend, folder / "marks"
+        self.script = folder / "program.py"
+        self.script.write_text(PROGRAM)
+        self.processes: list[subprocess.Popen[str]] = []
+
+    @asynccontextmanager
+    async def opened(self) -> Any:
+        """An app of this process."""
+        async with App(PostgresStore(self.url, poll=0.1), Options("default", b"k", self.always_suspend)) as app:
+            yield app
+
+    def process(self, *words: str, kill_at: int = -1) -> subprocess.Popen[str]:
+        """Another process."""
+        command = [sys.executable, str(self.script), self.url, *words]
+        env = {**os.environ, "MARKS": str(self.file), "KILL_AT": str(kill_at), "ITEMS": str(ITEMS)}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
+        self.processes.append(process)
+        return process
+
+    def marks(self) -> list[tuple[str, int]]:
+        """(step and item, process) of the bodies that ran, in order."""
+        lines = self.file.read_text().splitlines() if self.file.exists() else []
+        return [(line.rpartition(" ")[0], int(line.rpartition(" ")[2])) for line in lines]
+
+    def again(self) -> dict[str, int]:
+        """What ran more than once."""
+        return {what: times for what, times in Counter(what for what, _ in self.marks()).items() if times > 1}
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def place(fresh_database: str, tmp_path: Path, always_suspend: bool) -> Iterator[Place]:
+    """A migrated database, and no process yet."""
+    from flowbook.store.migrate import upgrade
+
+    asyncio.run(upgrade(fresh_database))
+    place = Place(fresh_database, tmp_path, always_suspend=always_suspend)
+    yield place
+    place.close()
+
+
+def scenario(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run an async test on a loop of its own."""
+
+    def run(place: Place) -> None:
+        async def whole() -> None:
+            async with asyncio.timeout(90):
+                await test(place)
+
+        asyncio.run(whole())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+async def row_of(app: App, flow: str, status: Status | None = None) -> RunRow:
+    """The one run of a flow, once it is there (in that status)."""
+    async with asyncio.timeout(60):
+        while not (rows := await app.store.runs(RunQuery("default", flow, status, children=True))):
+            await asyncio.sleep(0.02)
+    return rows[0]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something to become true."""
+    async with asyncio.timeout(40):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@scenario
+async def test_a_parent_killed_in_the_middle_goes_on_elsewhere_with_its_children(place: Place) -> None:
+    """SIGKILL while five children are under way: another worker carries all of them on; no item gets a second child,
+    and no body runs again that was not under way.
+    """
+    carrying = place.process("carry", "spread", kill_at=17)
+    await asyncio.to_thread(carrying.wait, 60)
+    assert carrying.returncode == -signal.SIGKILL
+    place.process("work", "default")
+    async with place.opened() as app:
+        parent = await row_of(app, "spread", Status.COMPLETED)
+        _, entries = await app.store.history(parent.id)
+        (total,) = (from_entry(e) for e in entries if e.path == "total#1" and e.kind == "finished")
+        assert total.result == {"total": TOTAL}
+        children = await app.store.children(parent.id)
+        assert sorted(int(str(c.parent_path)[7:-1]) for c in children) == list(range(ITEMS))
+        assert {c.status for c in children} == {Status.COMPLETED}
+    assert "store 17" in place.again()
+    assert all(times == 2 for times in place.again().values())
+    assert len(place.again()) <= 5, "no more than were under way at once"
+
+
+@scenario
+async def test_workers_of_its_queue_carry_the_children_and_the_parent_stays_here(place: Place) -> None:
+    """One of them is killed in the middle, and the other one ends them all; the parent waits parked."""
+    killed = place.process("work", "gpu", kill_at=9)
+    carrying = place.process("carry", "queued")
+    await asyncio.to_thread(killed.wait, 60)
+    worker = place.process("work", "gpu")
+    out, _ = await asyncio.to_thread(carrying.communicate, None, 60)
+    assert json.loads(out) == TOTAL
+    assert {pid for _, pid in place.marks()} == {killed.pid, worker.pid}
+    assert set(place.again().values()) == {2}
+    assert len(place.again()) <= 5
+
+
+@scenario
+async def test_a_killed_map_is_carried_on_from_its_stored_source(place: Place) -> None:
+    """Its definition, as the database gives it back, brings the mapped flow along."""
+    carrying = place.process("carry", "spread", kill_at=17)
+    await asyncio.to_thread(carrying.wait, 60)
+    os.environ["MARKS"] = str(place.file)
+    try:
+        async with place.opened() as app:
+            parent = await row_of(app, "spread")
+            await app.register(rebuild(await app.definition(parent), key=None, allow_unsigned=True))
+            run = await app.resume(parent.id)
+            assert (await run.result())["total"] == TOTAL
+            assert len(await app.store.children(parent.id)) == ITEMS
+    finally:
+        del os.environ["MARKS"]
+    assert {pid for _, pid in place.marks()} == {carrying.pid, os.getpid()}
+
+
+@scenario
+async def test_a_cancel_stops_children_that_others_carry(place: Place) -> None:
+    """They are told durably, wherever they are, and no other one begins."""
+    from flowbook.graph.pause import wait
+
+    @step
+    async def begin(n: int) -> dict[str, int]:
+        return {"n": n}
+
+    inner = graph("inner", begin >> wait("never"))
+    flow = graph("outer", map_(inner, over="ns", concurrency=3, queue="gpu"))
+    async with place.opened() as app, place.opened() as other:
+        await other.register(flow)
+        working = asyncio.create_task(other.work(["gpu"]))
+        run = await app.start(flow, ns=list(range(10)))
+
+        async def waiting() -> int:
+            return len([c for c in await app.store.children(run.id) if c.status is Status.WAITING])
+
+        async with asyncio.timeout(40):
+            while await waiting() < 3:
+                await asyncio.sleep(0.02)
+        await run.cancel()
+        await row_of(app, "outer", Status.CANCELLED)
+        async with asyncio.timeout(40):
+            while {c.status for c in await app.store.children(run.id)} != {Status.CANCELLED}:
+                await asyncio.sleep(0.02)
+        assert len(await app.store.children(run.id)) == 3
+        working.cancel()
