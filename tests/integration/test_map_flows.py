@@ -24,6 +24,7 @@ from flowbook.graph.flow import graph
 from flowbook.graph.mapping import map_
 from flowbook.graph.rebuild import rebuild
 from flowbook.graph.step import step
+from flowbook.plan.events import StepFinished
 from flowbook.plan.journal import from_entry
 from flowbook.plan.records import Status
 from flowbook.ports import RunQuery, RunRow
@@ -173,8 +174,9 @@ async def test_a_parent_killed_in_the_middle_goes_on_elsewhere_with_its_children
     async with place.opened() as app:
         parent = await row_of(app, "spread", Status.COMPLETED)
         _, entries = await app.store.history(parent.id)
-        (total,) = (from_entry(e) for e in entries if e.path == "total#1" and e.kind == "finished")
-        assert total.result == {"total": TOTAL}
+        (event,) = (from_entry(e) for e in entries if e.path == "total#1" and e.kind == "finished")
+        assert isinstance(event, StepFinished)
+        assert event.result == {"total": TOTAL}
         children = await app.store.children(parent.id)
         assert sorted(int(str(c.parent_path)[7:-1]) for c in children) == list(range(ITEMS))
         assert {c.status for c in children} == {Status.COMPLETED}
