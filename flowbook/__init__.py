@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from flowbook.graph.subflow import subflow as subflow
     from flowbook.handle import Run as Run
     from flowbook.handle import diff as diff
+    from flowbook.observe import events as events
     from flowbook.plan.mapped import ItemError as ItemError
     from flowbook.plan.records import Status as Status
     from flowbook.run.context import Context as Context
@@ -83,6 +84,11 @@ _PLACES = {
     "when": ("graph.step", "when"),
 }
 
+_MODULES = {
+    "db": "db",  # needs SQLAlchemy
+    "events": "observe.events",
+}
+
 __all__ = [
     "END",
     "START",
@@ -121,8 +127,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "db":  # a module of its own, which needs SQLAlchemy
-        return importlib.import_module("flowbook.db")
+    if name in _MODULES:
+        return importlib.import_module(f"flowbook.{_MODULES[name]}")
     try:
         module, attribute = _PLACES[name]
     except KeyError:

@@ -55,6 +55,7 @@ from flowbook.run.results import result_of, state_of
 from flowbook.run.starting import cell_of, code_changed, input_bytes, same_input
 from flowbook.run.tools import Tools
 from flowbook.run.undoing import check_retry, has_compensations
+from flowbook.streaming import Readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ class App:
         self.rebuilt: dict[str, Graph] = {}
         """Code that was rebuilt to look at runs by, by its fingerprint; it carries none."""
         self._watches: dict[UUID, Watch] = {}
+        self.readers = Readers()
         self._workers: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -116,6 +118,7 @@ class App:
                     define=self._define,
                 )
             )
+            self.store.on_news(self.readers.tell)
             await self.engine.open()
         except BaseException:
             await self.store.close()
@@ -136,19 +139,14 @@ class App:
         """Know a flow's code here and store its definition. Harmless when repeated."""
         described = describe(graph)
         before = await self.store.runs(RunQuery(self.options.namespace, graph.name, limit=200))
-        previous = await self._previous(graph)
+        stored = await self.store.definitions(self.options.namespace, graph.name)
+        previous = next((d for d in stored if d.fingerprint != graph.fingerprint), None)
         definition = await self._define(graph)
         orphans = [
             r for r in before
             if r.fingerprint == graph.fingerprint and not r.status.over and not self.engine.carries(r.id)
         ]  # fmt: skip
         return Registered(definition, previous, orphans, obstacles(described))
-
-    async def _previous(self, graph: Graph) -> Definition | None:
-        for row in await self.store.definitions(self.options.namespace, graph.name):
-            if row.fingerprint != graph.fingerprint:
-                return row
-        return None
 
     async def _define(self, graph: Graph) -> Definition:
         known = self._registered.get(graph.fingerprint)
@@ -479,6 +477,8 @@ class App:
         return self._specs[identity]
 
     def _heard(self, run_id: UUID, entries: Sequence[Entry], ack: Ack | None) -> None:
+        if self.readers and entries:
+            self.readers.tell(run_id)
         if self._watches and (watch := self._watches.get(run_id)):
             watch.heard(entries, ack)
 

@@ -5,11 +5,11 @@ Owns: `Run`, which remembers an app and a run's id. Refuses: doing anything itse
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from flowbook import travel
+from flowbook import streaming, travel
 from flowbook.ids import plain
 from flowbook.plan.records import Status
 from flowbook.run.saying import NOTHING
@@ -17,6 +17,7 @@ from flowbook.run.saying import NOTHING
 if TYPE_CHECKING:
     from flowbook.app import App
     from flowbook.observe.diffs import Diff
+    from flowbook.observe.events import RunEvent
     from flowbook.observe.views import RunView
     from flowbook.ports import RunRow
     from flowbook.run.deciding import Answered
@@ -99,6 +100,15 @@ class Run:
     async def at(self, where: str | int) -> Moment:
         """A run as it was at a step, after its outcome, or at a row of its journal. Raises `PointUnknown`."""
         return await travel.look(self.app, self.id, where)
+
+    def stream(self, after: str | None = None) -> AsyncIterator[RunEvent]:
+        """What has happened, and what happens until its end, as it becomes known: ``async for event in run.stream():``.
+
+        Events are the records of ``fb.events``: what the journal says, and the text that steps stream. From the
+        beginning, also after the fact and of a run that another process carries. ``after``: a position
+        (``event.position``), to go on behind it. A failed run may be retried: read on behind its last event.
+        """
+        return streaming.stream(self.app, self.id, after)
 
     async def lineage(self) -> tuple[UUID, ...]:
         """Its id and those of the runs that it was forked from, up to the root."""

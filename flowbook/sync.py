@@ -7,7 +7,7 @@ display is: a door puts a function into `SyncApp.display`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from flowbook.graph import launch
 from flowbook.graph.flow import Graph
 from flowbook.handle import Run
 from flowbook.observe.diffs import Diff
+from flowbook.observe.events import RunEvent
 from flowbook.observe.views import RunView, StepView
 from flowbook.plan.records import Failure, Status
 from flowbook.ports import RunRow
@@ -109,6 +110,35 @@ class SyncApp:
 
     def __repr__(self) -> str:
         return f"<flowbook on {self.shown}>"
+
+
+class SyncStream:
+    """The events of a run, one after the other, for who has no event loop or another one."""
+
+    def __init__(self, portal: Portal, events: AsyncIterator[RunEvent]) -> None:
+        self._portal, self._events = portal, events
+
+    def __iter__(self) -> Iterator[RunEvent]:
+        return self
+
+    def __next__(self) -> RunEvent:
+        """The next event; waits for it. Ctrl-C ends the reading, and not the run."""
+        event = self._portal.call(self._next())
+        if event is None:
+            raise StopIteration
+        return event
+
+    def __aiter__(self) -> AsyncIterator[RunEvent]:
+        return self
+
+    async def __anext__(self) -> RunEvent:
+        event = await asyncio.wrap_future(self._portal.submit(self._next()))
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def _next(self) -> RunEvent | None:
+        return await anext(self._events, None)
 
 
 class SyncRun:
@@ -225,6 +255,13 @@ class SyncRun:
     def at(self, where: str | int) -> Moment:
         """What it was like at a step, or at a row of its journal: ``run.at("judge#1").state``."""
         return self._app.portal.call(self._run.at(where))
+
+    def stream(self, after: str | None = None) -> SyncStream:
+        """What has happened, and what happens until its end: ``for event in run.stream():``; see `Run.stream`.
+
+        ``async for`` works as well, on any loop.
+        """
+        return SyncStream(self._app.portal, self._run.stream(after))
 
     @property
     def lineage(self) -> tuple[UUID, ...]:

@@ -57,6 +57,7 @@ class Bodies:
         self.desk.read = runner.tools.store.outcomes_now
         if runner.tools.always_suspend:
             self.desk.quiet = QUIET_WHEN_SUSPENDING
+        self.streaming = runner.tools.streams.of(runner.row, runner._attempts)
         self._aside: set[str] = set()
         """Bodies that are being put aside."""
         self._unproven: set[str] = set()
@@ -78,7 +79,7 @@ class Bodies:
             scopes.enter(caller.root)
         return Context(
             plain(runner.row.id), runner.graph.name, path, command.attempt, state, runner.tools.clock.now,
-            caller=caller, durable_time=type(step) is Body,
+            caller=caller, durable_time=type(step) is Body, say=self.streaming.push,
         )  # fmt: skip
 
     # -- trying --------------------------------------------------------------------------------------------------------
@@ -96,11 +97,16 @@ class Bodies:
                 outcome = await (compensate if command.undoes else attempt)(bench, command, view)
             if outcome.entry is not None and desk.callers:
                 await desk.begun(command.path)
+            if command.path in self.streaming.open and command.path not in aside:
+                kind = None if outcome.entry is None else outcome.entry.kind
+                await self.streaming.end(command.path, well=kind is not None, settled=kind is not Kind.HANDED_OUT)
         except asyncio.CancelledError:
+            self.streaming.put_aside(command.path)
             if command.path not in aside:
                 desk.leave(command.path, returned=False)
             raise
         if command.path in aside:
+            self.streaming.put_aside(command.path)
             return Outcome(command, cancelled=True)
         if desk.callers and (error := desk.leave(command.path, returned=outcome.entry is not None)):
             return Outcome(command, error=error)
@@ -237,6 +243,7 @@ class Bodies:
 
     def close(self) -> None:
         """The run is let go of."""
+        self.streaming.close(over=self._runner.run is not None)
         del self.desk, self._runner
 
     # -- inside --------------------------------------------------------------------------------------------------------

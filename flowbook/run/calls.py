@@ -419,6 +419,12 @@ class Caller:
             f"called when it ran before: between its calls a body must do the same each time"
         )
 
+    @property
+    def replays(self) -> bool:
+        """True if the body has run before and come to the end of a call."""
+        prefix = f"{self.path}/"
+        return any(path.startswith(prefix) for path in self.desk.run().calls)
+
     def is_waiting(self, main: asyncio.Task[None]) -> bool:
         """True if every task of the body waits for calls."""
         return all(t in self.waiting for t in (main, *self.tasks) if not t.done())

@@ -1,6 +1,7 @@
 """The context: what a step may ask about the run it belongs to.
 
-Owns: `Context`, which fills parameters named ``ctx``. Refuses: changing the run; a step changes it by what it returns.
+Owns: `Context`, which fills parameters named ``ctx``: where a step is, and the verbs that it may use (`asking.py`,
+`spawned.py`, `handout.py`, `streams.py` do them). Refuses: changing the run's state; a step does it by what it returns.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from flowbook.errors import DeclarationError
+from flowbook.errors import DeclarationError, UsageError
 from flowbook.graph.binding import StateView
 from flowbook.graph.durations import Duration
 from flowbook.plan.paths import item_of
@@ -19,6 +20,7 @@ from flowbook.run import asking
 from flowbook.run.calls import Caller
 from flowbook.run.handout import HandOut
 from flowbook.run.spawned import Spawned, joined, spawned
+from flowbook.run.streams import Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Context:
     """The body that this is the context of; None: it can make no durable calls."""
     durable_time: bool = False
     """True: it is the body of an imperative flow."""
+    say: Callable[[Context, str, str], Said] | None = field(default=None, repr=False, compare=False)
+    """Streams text; None: nobody can hear it."""
     handing: HandOut = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -163,6 +167,20 @@ class Context:
     def emit(self, name: str, payload: Mapping[str, Any] | Any = None, /) -> Awaitable[None]:
         """Write an event into the run's journal, once, for whoever watches it."""
         return asking.emitted(self._caller(), name, payload)
+
+    def stream(self, text: str, /, *, channel: str = "text") -> Said:
+        """Say something before the step is done, for whoever looks on: ``await ctx.stream(token)``.
+
+        Readers (``run.stream()``, here and in other processes) get the first piece at once, and then what has come ten
+        times a second. The text lasts until the step has its outcome, which alone counts; a crash leaves no half answer
+        as an answer, and another attempt's text takes the place of this one's. It costs the journal nothing.
+
+        A plain function calls it without ``await``. ``channel``: readers can tell several texts of one step apart by
+        it. Raises `UsageError` for anything but text.
+        """
+        if self.say is None:
+            raise UsageError(f"{self.path} cannot stream: this context belongs to no run under way")
+        return self.say(self, channel, text)
 
     def uuid(self) -> UUID:
         """A UUID that is the same each time the body runs: the n-th one of this path of this run."""

@@ -101,6 +101,7 @@ class Engine:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
+        await self.tools.streams.close()
         await self.tools.resources.close()
         self.tools.threads.shutdown()
         self.tools.processes.shutdown()

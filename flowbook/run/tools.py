@@ -18,6 +18,7 @@ from flowbook.plan.records import Run
 from flowbook.ports import Definition, Executor, NewRun, RunRow, Sink, Store
 from flowbook.run.latch import Ticker
 from flowbook.run.resources import Resources
+from flowbook.run.streams import Streams
 from flowbook.run.ward import Ward
 
 
@@ -54,3 +55,8 @@ class Tools:
     """The record of a run that has ended here lately (the engine's)."""
     graph: Callable[[str], Graph | None] = lambda _: None
     """The registered code behind a fingerprint (the engine's)."""
+    streams: Streams = field(init=False)
+    """What bodies say while they run."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "streams", Streams(self.store))

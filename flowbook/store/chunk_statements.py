@@ -45,10 +45,12 @@ SWEEP_CHUNKS: Final = Statement(
     "sweep chunks",
     """
     delete from flowbook.chunk c where c.at < now() - interval '1 minute'
-      and not exists (select from flowbook.run r where r.id = c.run_id
-                        and r.status not in ('completed', 'failed', 'cancelled', 'superseded'))
+      and (not exists (select from flowbook.run r where r.id = c.run_id
+                         and r.status not in ('completed', 'failed', 'cancelled', 'superseded'))
+           or exists (select from flowbook.journal j
+                      where j.run_id = c.run_id and j.path = c.path and j.kind = 'finished'))
     """,
-    "What a process that was killed behind the end of a run has left. Asked by a process that streams, once.",
+    "What a process has left that ended before it could throw away its text. Asked by a process that streams, once.",
     fresh=True,
 )
 

@@ -11,6 +11,7 @@ import pytest
 
 from flowbook.errors import PayloadTooLarge, StoreError
 from flowbook.plan.records import Status
+from flowbook.plan.streamed import Chunk
 from flowbook.ports import RunRow
 from flowbook.store import blobs, driver
 from flowbook.store.driver import Phase, set_tap
@@ -438,3 +439,24 @@ async def test_a_row_that_somebody_else_put_into_a_journal_is_told_loudly(postgr
     assert [type(result).__name__ for result in results] == ["Ack", "PathClash"]
     assert (await store.append(run.id, 1, [outcome("b#1")])).seq == 3
     await user.close()
+
+
+@scenario
+async def test_text_that_a_process_has_left_is_swept_up_by_the_next_one_that_streams(postgres: PostgresWorld) -> None:
+    """That of paths with an outcome and of runs that are over, a minute later; what is under way stays."""
+    store, other = await postgres.worker(), await postgres.worker()
+    over, going = await own(store), await own(store)
+
+    def said(run: RunRow, n: int, path: str) -> Chunk:
+        first = run.epoch << 32
+        return Chunk(run.id, first + n, first + n, path, 1, "text", b"x")
+
+    await store.write_chunks([said(over, 0, "a#1"), said(going, 0, "a#1"), said(going, 1, "b#1")])
+    await store.append(going.id, going.epoch, [outcome("a#1")])
+    await store.settle(complete(over))
+    sql = await postgres.sql()
+    await sql.execute("update flowbook.chunk set at = at - interval '2 minutes'")
+    await other.write_chunks([said(going, 2, "nobody's")])
+    left = await sql.fetch("select run_id, path from flowbook.chunk order by n")
+    await sql.close()
+    assert [(r["run_id"], r["path"]) for r in left] == [(going.id, "b#1"), (going.id, "nobody's")]
