@@ -6,14 +6,20 @@ that are shown (`observe/inbox.py`).
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from flowbook.errors import UsageError
-from flowbook.run.deciding import Answered, Verb, decide
+from flowbook.errors import NothingToDecide, Undecodable, UsageError
+from flowbook.graph.flow import Graph
+from flowbook.graph.pause import Pause
+from flowbook.observe.inbox import DecisionView, about, input_of
+from flowbook.plan.paths import node_of
+from flowbook.ports import Asked, InboxQuery
+from flowbook.run.deciding import Answered, Open, Verb, chosen, decide, docket_of_one, read
 from flowbook.run.saying import NOTHING, Said
 
 if TYPE_CHECKING:
@@ -51,3 +57,50 @@ async def answer(
     whole: Any = edit if edit is not NOTHING else dict(payload) if payload else NOTHING
     said = Said("", whole, (by or me())[:LONGEST], why[:LONGEST])
     return await decide(app.store, row, verb, path, signal, said, app.engine.graph(row.fingerprint))
+
+
+async def inbox(app: App, flow: str | None = None, run_id: UUID | None = None, limit: int = 100) -> list[DecisionView]:
+    """What waits for somebody's decision (`App.inbox`)."""
+    query = InboxQuery(app.options.namespace, flow, run_id, limit)
+    return [
+        _view(asked, it, app.engine.graph(asked.row.fingerprint))
+        for asked in await app.store.asked(query)
+        for it in docket_of_one(asked.row.id, asked.entry).open.values()
+    ]
+
+
+def _view(asked: Asked, it: Open, graph: Graph | None) -> DecisionView:
+    row = asked.row
+    path, value, question = about(asked.before)
+    letter = next((m for m in asked.letters if m.name == it.name), None)
+    said, at = "", None
+    if letter is not None:
+        with contextlib.suppress(Undecodable):
+            said, at = read(letter)[0].by or "somebody", letter.at
+    return DecisionView(
+        row.id, row.flow, row.version, row.key, row.metadata, input_of(row), it.path, it.signals, asked.entry.at,
+        it.due, _plainly(it, "approve"), _plainly(it, "reject"), _schemas(it, graph), path, value, question, said, at,
+    )  # fmt: skip
+
+
+def _plainly(it: Open, verb: Verb) -> str | None:
+    try:
+        return chosen(it, verb, None) or ("complete" if verb == "approve" else "fail")
+    except NothingToDecide:
+        return None
+
+
+def _schemas(it: Open, graph: Graph | None) -> dict[str, Mapping[str, Any]]:
+    """JSON Schemas of what a pause of the topology may be told."""
+    node = graph.nodes.get(node_of(it.path)) if graph is not None and "/" not in it.path else None
+    if node is None or not isinstance(node.step, Pause):
+        return {}
+    found: dict[str, Mapping[str, Any]] = {}
+    for signal in node.step.signals:
+        if signal.schema is not None:
+            from pydantic import TypeAdapter  # heavy, and only where a schema is declared
+
+            adapter: Any = TypeAdapter(signal.schema)
+            with contextlib.suppress(Exception):  # a type without a JSON Schema is checked all the same
+                found[signal.name] = adapter.json_schema()
+    return found

@@ -186,6 +186,8 @@ class Settlement:
     """Seconds from the database's now until somebody may claim it; None: never by time."""
     current: str = ""
     error: str | None = None
+    asks: bool = False
+    """True: somebody may decide how it goes on (`Run.asks`), so it belongs in the inbox."""
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -227,6 +229,30 @@ class RunQuery:
     """At most 1,000; newest first."""
     children: bool = False
     """True: children too. False: only runs that nobody else has started, as people think of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class InboxQuery:
+    """Which open decisions to list."""
+
+    namespace: str | None = None
+    flow: str | None = None
+    run_id: UUID | None = None
+    limit: int = 100
+    """Runs at most; newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A place of a run that waits for somebody's decision."""
+
+    row: RunRow
+    entry: Entry
+    """The row of its beginning: ``waiting`` or ``handed``."""
+    before: Entry | None
+    """The outcome before it in the run's own journal, unless it is large: what the decision may be about."""
+    letters: Sequence[Mail] = ()
+    """Decisions and answers that were delivered to the run and that it may not have read yet, in order."""
 
 
 class Transaction(Protocol):
@@ -446,6 +472,13 @@ class Store(Protocol):
 
     async def mailbox(self, run_id: UUID, after: int = 0) -> Sequence[Mail]:
         """What was delivered after mail number ``after``, in order."""
+        ...
+
+    async def asked(self, query: InboxQuery) -> Sequence[Asked]:
+        """Places that wait for somebody's decision, newest run first, without folding anything.
+
+        Parked runs that wait for a time alone are not looked at, however many they are.
+        """
         ...
 
     async def run(self, run_id: UUID) -> RunRow:

@@ -18,6 +18,7 @@ from flowbook.graph.flow import Graph
 from flowbook.handle import Run
 from flowbook.observe.diffs import Diff
 from flowbook.observe.events import RunEvent
+from flowbook.observe.inbox import DecisionView
 from flowbook.observe.views import RunView, StepView
 from flowbook.plan.records import Failure, Status
 from flowbook.ports import RunRow
@@ -78,6 +79,10 @@ class SyncApp:
     def runs(self, *, flow: str | None = None, status: str | None = None, limit: int = 50) -> Sequence[RunRow]:
         """See `App.runs`."""
         return self.portal.call(self.app.runs(flow=flow, status=status, limit=limit))
+
+    def inbox(self, *, flow: str | None = None, limit: int = 100) -> Sequence[DecisionView]:
+        """See `App.inbox`."""
+        return self.portal.call(self.app.inbox(flow=flow, limit=limit))
 
     def complete(self, token: str, value: Any = None) -> RunRow:
         """See `App.complete`."""

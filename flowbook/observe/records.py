@@ -178,6 +178,9 @@ def _wait(wait: WaitView | None) -> dict[str, Any] | None:
         "since": moment(wait.since),
         "due_at": moment(wait.due_at),
         "refused": [_failure(f) for f in wait.refused],
+        "answered_by": wait.answered_by or None,
+        "answered_at": moment(wait.answered_at),
+        "answer": wait.answer,
     }  # fmt: skip
 
 

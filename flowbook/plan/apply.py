@@ -113,9 +113,9 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
             _standing_at(run, path)
             handed = {**run.handed, path: HandedOut(attempt, proof, due)}
             return replace(run, seq=seq, handed=handed, started=_without(run.started, path))
-        case WaitBegan(path, _, due, mark):
+        case WaitBegan(path, names, due, mark):
             _standing_at(run, path)
-            return replace(run, seq=seq, waits={**run.waits, path: Waiting(due, mark)})
+            return replace(run, seq=seq, waits={**run.waits, path: Waiting(due, mark, bool(names))})
         case SignalRefused(path, name, mail):
             _standing_at(run, path)
             return replace(run, seq=seq, heard={**run.heard, name: mail})

@@ -104,8 +104,8 @@ def of_call(run: Run, event: Event, seq: int) -> Run | None:
             old = run.troubles.get(path, _NO_TROUBLE)
             trouble = Trouble(old.failed + (not lost), old.lost + lost, retry_at, final, failure)
             return replace(run, seq=seq, troubles={**run.troubles, path: trouble})
-        case WaitBegan(due=due, mark=mark):
-            return replace(run, seq=seq, waits={**run.waits, path: Waiting(due, mark)})
+        case WaitBegan(_, names, due, mark):
+            return replace(run, seq=seq, waits={**run.waits, path: Waiting(due, mark, bool(names))})
         case SignalRefused(name=name, mail=mail):
             return replace(run, seq=seq, heard={**run.heard, name: mail})
         case _:

@@ -169,6 +169,8 @@ class Waiting:
     """When its time is up, by the database's clock; None: never."""
     mark: int = 0
     """Tells this beginning from an earlier one at its path (`WaitBegan.mark`)."""
+    listens: bool = False
+    """True: somebody may end it by a signal; False: time alone."""
 
 
 @quick
@@ -315,6 +317,11 @@ class Run:
     def view(self) -> View:
         """The state of the run as a whole: what the root token sees."""
         return self.tokens[ROOT].view
+
+    @property
+    def asks(self) -> bool:
+        """True if somebody may decide how it goes on: a pause of its listens for signals, or a step was handed out."""
+        return bool(self.handed) or any(w.listens for w in self.waits.values())
 
     @property
     def current(self) -> str:

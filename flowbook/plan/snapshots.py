@@ -73,7 +73,7 @@ def dump(run: Run) -> bytes:
             "counts": dict(run.counts),
             "troubles": troubles,
             "started": dict(run.started),
-            "waits": {p: [w.due, w.mark] for p, w in run.waits.items()},
+            "waits": {p: [w.due, w.mark, w.listens] for p, w in run.waits.items()},
             "handed": {p: [h.attempt, h.proof, h.due] for p, h in run.handed.items()},
             "fans": {p: [f.total, f.next, sorted(f.open), f.failed] for p, f in run.fans.items()},
             "calls": {p: _dumped(c) for p, c in run.calls.items()},

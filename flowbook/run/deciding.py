@@ -145,6 +145,13 @@ class Docket:
             self.closed[path] = replace(known, payload=result)
 
 
+def docket_of_one(run_id: UUID, entry: Entry) -> Docket:
+    """What is open by one row."""
+    docket = Docket()
+    docket.add(run_id, entry)
+    return docket
+
+
 async def docket_of(pages: AsyncIterator[Sequence[Entry]], run_id: UUID) -> Docket:
     """What of a run is open, from its journal."""
     docket = Docket()

@@ -448,7 +448,7 @@ class Runner:
     async def _release(self, status: Status, due_in: float | None, ending: Ending) -> Ending | None:
         settlement = Settlement(
             self.row.id, self.row.epoch, status, self._seen_mail, outcomes=self._bodies.laid_down(), due_in=due_in,
-            current=self._run.current,
+            current=self._run.current, asks=self._run.asks,
         )  # fmt: skip
         if await self.tools.store.settle(settlement):
             return ending

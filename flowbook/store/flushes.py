@@ -104,6 +104,7 @@ async def settle(connection: Connection, parcels: Sequence[Parcel], *, wait: boo
         [want.current for want in wanted],
         [want.error for want in wanted],
         *_columns(parcels),
+        *(() if told else ([want.asks for want in wanted],)),  # an end asks nobody
     )
     by_place = {record["n"]: record for record in records}
     return [_settled(by_place[n], told) for n in range(1, len(parcels) + 1)]

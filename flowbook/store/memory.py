@@ -20,7 +20,9 @@ from flowbook.plan.records import Status
 from flowbook.plan.streamed import BEGINNING, Chunk, News
 from flowbook.ports import (
     Ack,
+    Asked,
     Definition,
+    InboxQuery,
     Mail,
     NewFork,
     NewRun,
@@ -326,6 +328,10 @@ class MemoryStore:
         return tuple(kept.mail[after:]) if kept is not None else ()
 
     # ------------------------------------------------------------------------------------------------- looking
+
+    async def asked(self, query: InboxQuery) -> Sequence[Asked]:
+        """Places that wait for somebody's decision, newest run first."""
+        return (await self._turn()).asked(query)
 
     async def run(self, run_id: UUID) -> RunRow:
         """One row. Raises `RunNotFound`."""

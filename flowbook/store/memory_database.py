@@ -20,14 +20,16 @@ from uuid import UUID
 from flowbook.clock import Clock, WallClock
 from flowbook.errors import Fenced, PathClash, RunNotFound
 from flowbook.plan.forks import Ancestor, inherited
-from flowbook.plan.journal import OUTCOMES, Entry
+from flowbook.plan.journal import OUTCOMES, Entry, Kind
 from flowbook.plan.records import Status
 from flowbook.plan.streamed import Chunk, News
 from flowbook.ports import (
     CHILD,
     FOLLOW,
     Ack,
+    Asked,
     Definition,
+    InboxQuery,
     Mail,
     NewFork,
     NewRun,
@@ -37,6 +39,9 @@ from flowbook.ports import (
     Started,
 )
 from flowbook.store.rows import NEVER
+
+PAUSES = frozenset({Kind.WAITING, Kind.HANDED_OUT, Kind.ATTEMPT_FAILED, Kind.DROPPED})
+"""Kinds of rows that say what a pause has come to, beside its outcome."""
 
 
 @dataclass(slots=True)
@@ -354,6 +359,24 @@ class MemoryDatabase:
         known = {path for path, at in kept.outcomes.items() if at <= seq}
         chunks = [c for c in kept.chunks if c.n > n and c.path not in known]
         return News(kept.row.status, (*before, *kept.journal[max(0, seq) :]), chunks, False, False)
+
+    def asked(self, query: InboxQuery) -> list[Asked]:
+        """Places that wait for somebody's decision, newest run first."""
+        found: list[Asked] = []
+        for kept in sorted(self.runs.values(), key=lambda k: k.row.id, reverse=True):
+            row = kept.row
+            wanted = ((query.namespace, row.namespace), (query.flow, row.flow), (query.run_id, row.id))
+            if row.status.over or any(asked not in (None, has) for asked, has in wanted):
+                continue
+            last = {e.path: e for e in kept.journal if e.kind in PAUSES}
+            letters = [m for m in kept.mail if m.kind in ("decision", "answer")]
+            for entry in sorted(last.values(), key=lambda e: e.seq):
+                asks = entry.kind is Kind.HANDED_OUT or (entry.kind is Kind.WAITING and entry.attempt)
+                if asks and entry.path not in kept.outcomes:
+                    done = (e for e in reversed(kept.journal[: entry.seq]) if e.kind in OUTCOMES)
+                    found.append(Asked(row, entry, next(done, None), letters))
+        runs = list(dict.fromkeys(a.row.id for a in found))[: query.limit]
+        return [a for a in found if a.row.id in runs]
 
     def define(self, definition: Definition) -> Definition:
         """Store a definition unless it is there."""

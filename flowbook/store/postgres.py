@@ -28,7 +28,9 @@ from flowbook.plan.records import Status
 from flowbook.plan.streamed import BEGINNING, Chunk, News
 from flowbook.ports import (
     Ack,
+    Asked,
     Definition,
+    InboxQuery,
     Mail,
     NewFork,
     NewRun,
@@ -346,6 +348,10 @@ class PostgresStore:
         return await self._reads.mailbox(run_id, after)
 
     # ------------------------------------------------------------------------------------------------- looking
+
+    async def asked(self, query: InboxQuery) -> Sequence[Asked]:
+        """Places that wait for somebody's decision, newest run first."""
+        return await self._reads.asked(query)
 
     async def run(self, run_id: UUID) -> RunRow:
         """One row. Raises `RunNotFound`."""

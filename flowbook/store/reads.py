@@ -20,10 +20,11 @@ from flowbook.plan.forks import renumbered
 from flowbook.plan.journal import KEPT, Entry, Kind
 from flowbook.plan.records import Status
 from flowbook.plan.streamed import Chunk, News
-from flowbook.ports import Definition, Mail, NewFork, RunQuery, RunRow, Snapshot
+from flowbook.ports import Asked, Definition, InboxQuery, Mail, NewFork, RunQuery, RunRow, Snapshot
 from flowbook.store import chunk_statements as chunks
 from flowbook.store import family_statements as family
 from flowbook.store import history_statements as history
+from flowbook.store import inbox_statements as inbox
 from flowbook.store import statements as sql
 from flowbook.store import vital_statements as vital
 from flowbook.store.blobs import Blobs
@@ -183,6 +184,20 @@ class Reads:
         records = await self._line.fetch(sql.MAILBOX, run_id, after)
         return [Mail(r["id"], r["kind"], r["name"], r["payload"], r["at"]) for r in records]
 
+    async def asked(self, query: InboxQuery) -> list[Asked]:
+        """Places that wait for somebody's decision."""
+        wanted = (query.namespace, query.flow, query.run_id, max(0, min(query.limit, MOST_RUNS)))
+        records = await self._line.fetch(inbox.ASKED, *wanted)
+        letters: dict[UUID, list[Mail]] = {}
+        if records:
+            for r in await self._line.fetch(inbox.LETTERS, list({r["id"] for r in records})):
+                mail = Mail(r["id"], r["kind"], r["name"], r["payload"], r["at"])
+                letters.setdefault(r["run_id"], []).append(mail)
+        return [
+            Asked(to_run(r), _entry(r, "j"), _entry(r, "b") if r["b_seq"] else None, letters.get(r["id"], ()))
+            for r in records
+        ]
+
     async def run(self, run_id: UUID) -> RunRow:
         """One row. Raises `RunNotFound`."""
         record = await self._line.fetchrow(sql.RUN, run_id)
@@ -215,6 +230,13 @@ class Reads:
     async def served(self) -> frozenset[str]:
         """Fingerprints that a live worker serves."""
         return frozenset(record[0] for record in await self._line.fetch(sql.SERVED))
+
+
+def _entry(record: Record, prefix: str) -> Entry:
+    kind, path, attempt, payload, seq, at = (
+        record[f"{prefix}_{name}"] for name in ("kind", "path", "attempt", "payload", "seq", "at")
+    )
+    return Entry(Kind(kind), path, attempt, payload, seq, at)
 
 
 def _to_definition(record: Record) -> Definition:

@@ -126,10 +126,11 @@ SETTLE: Final = Statement(
     "settle",
     f"""
     with want as (
-        select * from unnest($1::uuid[], $2::int[], $3::int[], $4::text[], $5::float8[], $6::text[], $7::text[])
-        with ordinality as w (id, epoch, seen, status, due_in, current, error, n)
+        select * from unnest($1::uuid[], $2::int[], $3::int[], $4::text[], $5::float8[], $6::text[], $7::text[],
+                             $15::bool[])
+        with ordinality as w (id, epoch, seen, status, due_in, current, error, asks, n)
     ), {_LOCKED}, free as (
-        select l.id, l.epoch, l.at, l.n, w.status, w.due_in, w.current, w.error
+        select l.id, l.epoch, l.at, l.n, w.status, w.due_in, w.current, w.error, w.asks
         from locked l join want w on w.n = l.n where l.mail <= w.seen
     ), written as (
         insert into flowbook.journal (run_id, seq, epoch, at, attempt, codec, kind, path, payload)
@@ -141,7 +142,7 @@ SETTLE: Final = Statement(
         join free f on f.n = e.n
     ), released as (
         update flowbook.run r
-        set status = f.status, worker_id = null, current = f.current, error = f.error,
+        set status = f.status, worker_id = null, current = f.current, error = f.error, asks = f.asks,
             home_id = case when f.status = 'waiting' then r.worker_id end,
             due_at = case when f.due_in is null then 'infinity'::timestamptz
                           else f.at + f.due_in * interval '1 second' end,

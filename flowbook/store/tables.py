@@ -28,6 +28,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -102,6 +103,8 @@ definition = Table(
     UniqueConstraint("namespace", "flow", "version"),
 )
 
+ASKS = "status = 'waiting' and asks or status = 'pending' and claims > 0"
+
 run = Table(
     "run",
     metadata,
@@ -135,6 +138,7 @@ run = Table(
     _at("created_at", clock="now()"),
     _at("started_at", null=True),
     _at("ended_at", null=True),
+    Column("asks", Boolean, nullable=False, server_default=text("false")),  # when it was let go of; see run_asks_ix
     CheckConstraint(f"status in ({', '.join(repr(s) for s in STATUSES)})", name="status"),
     # Updated in place at every turn: room on the page keeps the new version beside the old one.
     postgresql_with={"fillfactor": "70"},
@@ -150,8 +154,13 @@ Index(
 )
 Index("run_owner_ix", run.c.worker_id, postgresql_where=run.c.worker_id.is_not(None))
 Index("run_flow_ix", run.c.namespace, run.c.flow, run.c.id)
+# The inbox: parked runs that listen, and those that somebody had and nobody has. Sleeping ones are not in it, and no
+# column of it changes where the others do not, so no update is dearer for it.
+Index("run_asks_ix", run.c.namespace, run.c.id, postgresql_where=text(ASKS))
 Index("run_forked_from_ix", run.c.forked_from, postgresql_where=run.c.forked_from.is_not(None))
 Index("run_parent_ix", run.c.parent_id, postgresql_where=run.c.parent_id.is_not(None))
+
+PAUSES = "kind in ('waiting', 'handed', 'attempt', 'dropped')"
 
 journal = Table(
     "journal",
@@ -177,6 +186,8 @@ Index(
     unique=True,
     postgresql_where=text("kind = 'finished'"),
 )
+# Few rows of a journal are of these kinds: what waits for others, and what ends that other than by an outcome.
+Index("journal_pause_ix", journal.c.run_id, journal.c.path, journal.c.seq, postgresql_where=text(PAUSES))
 
 mailbox = Table(
     "mailbox",
