@@ -7,10 +7,7 @@ the test stands in the ring of workers.
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -26,8 +23,8 @@ from flowbook.codec import digest, encode
 from flowbook.ids import new_id
 from flowbook.store import migrate
 from tests.crash.jobs import FLOWS
+from tests.crash.zygotes import Zygote
 
-REPO = Path(__file__).resolve().parents[2]
 OVER = frozenset({"completed", "failed", "cancelled", "superseded"})
 
 
@@ -57,18 +54,13 @@ class Fleet:
     async def __aenter__(self) -> Self:
         await self.connect()
         await migrate.upgrade(self.url)
-        command = [sys.executable, "-m", "tests.crash.workers"]
-        self._zygote = subprocess.Popen(command, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._zygote = Zygote("tests.crash.workers")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._zygote.stdin is not None
-        assert self._zygote.stdout is not None
-        self._zygote.stdin.close()
-        self._zygote.wait(20)
-        self._zygote.stdout.close()
+        self._zygote.close()
         self.sql.terminate()
         if kind is not None and self.log.exists():
             print("\n".join(self.log.read_text().splitlines()[-80:]))
@@ -79,14 +71,6 @@ class Fleet:
 
     # ------------------------------------------------------------------------------------------------------- processes
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        assert self._zygote.stdin is not None
-        assert self._zygote.stdout is not None
-        self._zygote.stdin.write(json.dumps(request) + "\n")
-        self._zygote.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._zygote.stdout.readline())
-        return answer
-
     async def spawn(
         self, *, flows: Sequence[str] = tuple(FLOWS), concurrency: int = 16, kill_at: str = "", wait: bool = True
     ) -> int:
@@ -96,7 +80,7 @@ class Fleet:
             "url": self.url, "home": str(self.folder), "lease": self.lease, "flows": list(flows), "kill_at": kill_at,
             "concurrency": concurrency, "marks": str(self.folder / "marks"), "log": str(self.log), "ready": str(ready),
         }  # fmt: skip
-        pid: int = self._ask({"spawn": request})["pid"]
+        pid: int = self._zygote.ask({"spawn": request})["pid"]
         self.alive[pid] = {"flows": flows, "concurrency": concurrency}
         if wait:
             await self.until(lambda: ready.exists() and str(pid) in ready.read_text().split(), 30)
@@ -106,12 +90,12 @@ class Fleet:
         """Send a signal; the answer is when, in monotonic nanoseconds."""
         if number is signal.SIGKILL:
             self.alive.pop(pid, None)
-        at: int = self._ask({"signal": int(number), "pid": pid})["at"]
+        at: int = self._zygote.ask({"signal": int(number), "pid": pid})["at"]
         return at
 
     def buried(self) -> list[int]:
         """Workers that have ended since this was asked last."""
-        dead: list[int] = self._ask({"dead": True})["dead"]
+        dead: list[int] = self._zygote.ask({"dead": True})["dead"]
         return dead
 
     async def keep_up(self) -> None:

@@ -1,7 +1,7 @@
-"""The flows that are killed: a linear, a forked, a cyclic and a waiting one, a race, maps, a fork, transactional
-steps. Every body leaves a mark outside the database.
+"""The flows that are killed (`KILLED`), each with what is true of it however it was killed. Every body leaves a mark
+outside the database.
 
-Imported by the victims (`zygote.py`), so it needs nothing but flowbook.
+Imported by the victims (`victims.py`) and by the tests.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import text
@@ -22,9 +23,6 @@ MARKS = "FLOWBOOK_CRASH_MARKS"
 PACE = "FLOWBOOK_CRASH_PACE"
 """Environment variable with the seconds that `second` takes, so that what goes by the clock comes about as well."""
 
-
-EFFECTS = {"transactional": ("pay#1", "ship#1")}
-"""Paths of a flow that have an effect in the user's table, each exactly one."""
 
 EFFECTS_TABLE = "create table effects (run text, path text)"
 EFFECT = text("insert into effects values (:run, :path)")
@@ -165,74 +163,152 @@ async def refuse(ctx: fb.Context) -> None:
     raise ValueError("sold out")
 
 
+@fb.step
+async def long(ctx: fb.Context) -> None:
+    mark(ctx)
+    await asyncio.sleep(60)
+
+
+@fb.step
+async def one(name: str, ctx: fb.Context) -> str:
+    mark(ctx)
+    return name
+
+
+@fb.flow
+async def told(ctx: fb.Context) -> dict[str, list[str]]:
+    trail = [await ctx.step(one, "a")]
+    trail += await ctx.gather(ctx.step(one, "b"), ctx.step(one, "c"))
+    await ctx.sleep(0.4)
+    await ctx.emit("rested", trail)
+    return {"trail": [*trail, await ctx.step(one, "d")]}
+
+
+@fb.step
+async def say(trail: list[str], ctx: fb.Context) -> dict[str, Any]:
+    mark(ctx)
+    for word in SAID.split(" "):
+        await ctx.stream(f"{word} ")
+        await asyncio.sleep(0.12)  # so that it is written in pieces
+    return {"trail": [*trail, "said"]}
+
+
+SAID = "it is said"
+"""What `say` streams, with a space behind each word."""
+
 PART = fb.graph("part", bit, outputs=["text"])
 
-FLOWS: dict[str, fb.Graph] = {
-    "spread": fb.graph("spread", numbers >> fb.map_(PART, over="numbers", into="pieces", concurrency=2) >> together),
-    "saga": fb.graph("saga", book >> charge >> refuse),
-    "mapped": fb.graph("mapped", numbers >> fb.map_(piece, over="numbers", into="pieces", concurrency=2) >> whole),
-    "transactional": fb.graph("transactional", first >> pay >> ship >> third),
-    "linear": fb.graph("linear", first >> second >> third),
-    "forked": fb.graph("forked", first >> [left, right] >> meet),
-    "cyclic": fb.graph("cyclic", first >> count >> fb.branch(lambda s: s.n < 3, {True: count, False: third})),
-    "waiting": fb.graph("waiting", first >> fb.wait("go", name="gate") >> second >> fb.sleep(0.4, name="nap") >> third),
-    "parent": fb.graph("parent", first >> fb.subflow(fb.graph("child", kin), input=["trail"], into=None) >> third),
-    "again": fb.graph("again", first >> [left, right] >> meet),
-    "raced": fb.graph("raced", first >> fb.race(loser, second, fb.wait("never", name="limit")) >> third),
-}
 
-PATHS: dict[str, tuple[str, ...]] = {
-    "spread": ("numbers#1", "part#1", *(f"part#1[{i}]" for i in range(3)), "together#1"),
-    "mapped": (
-        "numbers#1",
-        "piece#1",
-        *(f"piece#1[{i}]" for i in range(3)),
-        "whole#1",
+@dataclass(frozen=True)
+class Killed:
+    """A flow, and what is true of each of its runs at the end."""
+
+    graph: fb.Graph
+    trail: tuple[str, ...]
+    """What the state has at the end; of one that does not end well, what failed it and what was undone."""
+    bodies: tuple[str, ...]
+    """Paths that leave a mark, those of children included."""
+    pauses: tuple[str, ...] = ()
+    """Further paths with a result, which have no body and so leave no mark."""
+    unfinished: tuple[str, ...] = ()
+    """Those of the bodies that have no result in the run: what never ends well, and what children do."""
+    children: int = 0
+    status: str = "completed"
+    failing: int = 0
+    """How many attempts fail by themselves."""
+    at_once: int = 1
+    """How many bodies are under way at once."""
+    fork: tuple[str, tuple[str, ...]] | None = None
+    """Where it is forked once it has ended, and what the fork does again: not the branch beside that."""
+    signal: str = ""
+    """The signal that it waits for."""
+    cancelled_at: str = ""
+    """The path at whose mark it is cancelled."""
+    effects: tuple[str, ...] = ()
+    """Paths that have an effect in the user's table, each exactly one."""
+    streams: str = ""
+    """The path that streams `SAID`."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every path with a result in the run, sorted."""
+        return tuple(sorted({*self.bodies, *self.pauses} - {*self.unfinished}))
+
+
+_ENDS = fb.wait_any({"yes": kin, "no": loser}, timeout=0.4, on_timeout=third, name="gate")
+_HEARS = fb.wait_any({"yes": kin, "no": loser}, timeout="1m", on_timeout=third, name="gate")
+_FORKED = ("first#1", "left#1", "meet#1", "right#1")
+_BITS = tuple(f"bit#1~{i}" for i in range(3))
+_PIECES = tuple(f"piece#1[{i}]" for i in range(3))
+
+KILLED: dict[str, Killed] = {
+    "linear": Killed(
+        fb.graph("linear", first >> second >> third),
+        ("first", "second", "third"), ("first#1", "second#1", "third#1"),
     ),
-    "transactional": ("first#1", "pay#1", "ship#1", "third#1"),
-    "saga": ("book#1", "book#1/compensation#1", "charge#1", "charge#1/compensation#1"),
-    "linear": ("first#1", "second#1", "third#1"),
-    "forked": ("first#1", "left#1", "meet#1", "right#1"),
-    "cyclic": ("count#1", "count#2", "count#3", "first#1", "third#1"),
-    "waiting": ("first#1", "gate#1", "nap#1", "second#1", "third#1"),
-    "parent": ("child#1", "first#1", "third#1"),
-    "again": ("first#1", "left#1", "meet#1", "right#1"),
-    "raced": ("first#1", "second#1", "third#1"),
-}
-"""Every path that a finished run has, sorted."""
-
-PAUSES = frozenset({"gate#1", "nap#1", "child#1", "piece#1", "part#1", *(f"part#1[{i}]" for i in range(3))})
-"""Those of them that have no body, and so leave no mark."""
-
-KIN = {"parent": ("kin#1",), "spread": tuple(f"bit#1~{i}" for i in range(3))}
-"""What the children of a flow leave as marks, one each."""
-
-FAILING = {"mapped": 1}
-"""How many attempts of a flow fail by themselves."""
-
-AT_ONCE = {"again": 2, "forked": 2, "mapped": 2, "spread": 2}
-"""How many bodies of a flow are under way at once; else one."""
-
-FORKS = {"again": ("left#1", ("left#1", "meet#1"))}
-"""Where a flow is forked once it has ended, and what the fork does again: not the branch beside that."""
-
-DOOMED = {"saga": "refuse#1"}
-"""The path at which a flow always fails. Its ``trail`` is then what failed, and what was undone."""
-
-SIGNALS = {"waiting": "go"}
-"""The signal that a flow waits for."""
-
-RESULTS: dict[str, list[str]] = {
-    "spread": ["0", "1", "2"],
-    "mapped": ["0", "1", "2"],
-    "transactional": ["first", "pay", "ship", "third"],
-    "saga": ["refuse#1", "charge#1", "book#1"],
-    "linear": ["first", "second", "third"],
-    "forked": ["left", "right"],
-    "cyclic": ["first", "third"],
-    "waiting": ["first", "second", "third"],
-    "parent": ["first", "kin", "third"],
-    "again": ["left", "right"],
-    "raced": ["first", "second", "third"],
-}
-"""The ``trail`` in the state at the end."""
+    "forked": Killed(
+        fb.graph("forked", first >> [left, right] >> meet),
+        ("left", "right"), _FORKED, at_once=2,
+    ),
+    "cyclic": Killed(
+        fb.graph("cyclic", first >> count >> fb.branch(lambda s: s.n < 3, {True: count, False: third})),
+        ("first", "third"), ("count#1", "count#2", "count#3", "first#1", "third#1"),
+    ),
+    "waiting": Killed(
+        fb.graph("waiting", first >> fb.wait("go", name="gate") >> second >> fb.sleep(0.4, name="nap") >> third),
+        ("first", "second", "third"), ("first#1", "second#1", "third#1"), ("gate#1", "nap#1"), signal="go",
+    ),
+    "expired": Killed(
+        fb.graph("expired", first >> _ENDS),
+        ("first", "third"), ("first#1", "third#1"), ("gate#1",),
+    ),
+    "chosen": Killed(
+        fb.graph("chosen", first >> _HEARS),
+        ("first", "kin"), ("first#1", "kin#1"), ("gate#1",), signal="yes",
+    ),
+    "raced": Killed(
+        fb.graph("raced", first >> fb.race(loser, second, fb.wait("never", name="limit")) >> third),
+        ("first", "second", "third"), ("first#1", "second#1", "third#1"),
+    ),
+    "parent": Killed(
+        fb.graph("parent", first >> fb.subflow(fb.graph("child", kin), input=["trail"], into=None) >> third),
+        ("first", "kin", "third"), ("first#1", "kin#1", "third#1"), ("child#1",), ("kin#1",), children=1,
+    ),
+    "mapped": Killed(
+        fb.graph("mapped", numbers >> fb.map_(piece, over="numbers", into="pieces", concurrency=2) >> whole),
+        ("0", "1", "2"), ("numbers#1", *_PIECES, "whole#1"), ("piece#1",), failing=1, at_once=2,
+    ),
+    "spread": Killed(
+        fb.graph("spread", numbers >> fb.map_(PART, over="numbers", into="pieces", concurrency=2) >> together),
+        ("0", "1", "2"), ("numbers#1", *_BITS, "together#1"), ("part#1", *(f"part#1[{i}]" for i in range(3))), _BITS,
+        children=3, at_once=2,
+    ),
+    "imperative": Killed(
+        told,
+        ("a", "b", "c", "d"), tuple(f"told#1/one#{i}" for i in range(1, 5)),
+        ("told#1", "told#1/rested#1", "told#1/sleep#1"), at_once=2,
+    ),
+    "again": Killed(
+        fb.graph("again", first >> [left, right] >> meet),
+        ("left", "right"), _FORKED, at_once=2, fork=("left#1", ("left#1", "meet#1")),
+    ),
+    "saga": Killed(
+        fb.graph("saga", book >> charge >> refuse),
+        ("refuse#1", "charge#1", "book#1"),
+        ("book#1", "book#1/compensation#1", "charge#1", "charge#1/compensation#1", "refuse#1"),
+        unfinished=("refuse#1",), status="failed",
+    ),
+    "cancelled": Killed(
+        fb.graph("cancelled", book >> long),
+        ("book#1",), ("book#1", "book#1/compensation#1", "long#1"), unfinished=("long#1",), status="cancelled",
+        cancelled_at="long#1",
+    ),
+    "transactional": Killed(
+        fb.graph("transactional", first >> pay >> ship >> third),
+        ("first", "pay", "ship", "third"), ("first#1", "pay#1", "ship#1", "third#1"), effects=("pay#1", "ship#1"),
+    ),
+    "streamed": Killed(
+        fb.graph("streamed", first >> say >> third),
+        ("first", "said", "third"), ("first#1", "say#1", "third#1"), streams="say#1",
+    ),
+}  # fmt: skip

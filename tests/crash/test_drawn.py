@@ -9,11 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -23,44 +18,16 @@ from hypothesis import strategies as st
 
 from flowbook.plan.journal import OUTCOMES
 from flowbook.testing import memory_app
+from tests.crash.zygotes import zygotes
 from tests.unit.plan.topologies import Block, blocks_of, flow
 
 MOST_POINTS = 120
 """A victim passes about three per step, and fifty when it opens and closes its store."""
 
 
-class Zygote:
-    """A process that forks victims (`drawn.py`)."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("drawn.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """One victim, from its start to its end."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return answer
-
-
-@contextmanager
-def zygote() -> Iterator[Zygote]:
-    one = Zygote()
-    try:
-        yield one
-    finally:
-        assert one.process.stdin is not None
-        assert one.process.stdout is not None
-        one.process.stdin.close()
-        one.process.wait(10)
-        one.process.stdout.close()
+def end_of(answer: dict[str, Any]) -> Any:
+    """How a victim's run has ended; None: it was killed before."""
+    return json.loads(answer["told"][0]) if answer["told"] else None
 
 
 async def in_memory(block: Block, suspend: bool) -> dict[str, Any]:
@@ -88,14 +55,14 @@ def check(url: str, examples: int) -> None:
         expected = asyncio.run(in_memory(block, suspend=False))
         assert asyncio.run(in_memory(block, suspend=True)) == expected
         request = {"url": url, "block": block, "suspend": suspend}
-        assert victims.ask(**request, key=uuid4().hex, kill_at=0)["end"] == expected
+        assert end_of(victim.ask({**request, "key": uuid4().hex, "kill_at": 0})) == expected
         key = uuid4().hex
         for point in kills:
-            killed += victims.ask(**request, key=key, kill_at=point)["killed"]
-        assert victims.ask(**request, key=key, kill_at=0)["end"] == expected
+            killed += victim.ask({**request, "key": key, "kill_at": point})["killed"]
+        assert end_of(victim.ask({**request, "key": key, "kill_at": 0})) == expected
 
-    with zygote() as victims:
-        victims.ask(url=url, block=["step"], suspend=False, key="migrate", kill_at=0)
+    with zygotes("tests.crash.drawn") as [victim]:
+        victim.ask({"url": url, "block": ["step"], "suspend": False, "key": "migrate", "kill_at": 0})
         holds()
     assert killed >= examples / 2, f"{killed} kills in {examples} examples prove nothing"
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,21 +14,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-from flows import (  # noqa: E402  shared with the victims
-    AT_ONCE,
-    DOOMED,
-    EFFECTS,
-    EFFECTS_TABLE,
-    FAILING,
-    FORKS,
-    KIN,
-    PATHS,
-    PAUSES,
-    RESULTS,
-)
-from wiretap import Wiretap  # noqa: E402
+from tests.crash.flows import EFFECTS_TABLE, KILLED
+from tests.crash.wiretap import Wiretap
+from tests.crash.zygotes import Zygote
+from tests.crash.zygotes import zygotes as opened
 
 ZYGOTES = 4
 """Victims wait more than they work (a dead worker is probed twice, 300 ms apart)."""
@@ -39,36 +26,10 @@ BY_THE_CLOCK = frozenset({"heartbeat", "orphans", "members", "announce"})
 """Statements that come when their time comes; the last case is slow enough to meet them all."""
 
 
-class Zygote:
-    """A process that forks victims."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "zygote.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(10)
-        self._process.stdout.close()
-
-
 @pytest.fixture(scope="module")
 def zygotes() -> Iterator[list[Zygote]]:
-    zygotes = [Zygote() for _ in range(ZYGOTES)]
-    yield zygotes
-    for zygote in zygotes:
-        zygote.close()
+    with opened("tests.crash.victims", ZYGOTES) as them:
+        yield them
 
 
 @dataclass(frozen=True)
@@ -91,11 +52,19 @@ def killed_and_resumed(zygote: Zygote, url: str, case: Case, kill_at: str, marks
     request["suspend"] = case.suspend
     request["key"] = marks.name
     if case.before:
-        assert zygote.ask({**request, "kill_at": case.before})["killed"], f"nothing was killed at {case.before}"
-    killed = zygote.ask({**request, "kill_at": kill_at, "pace": case.pace})
-    last = zygote.ask({**request, "kill_at": ""})
+        assert ask(zygote, {**request, "kill_at": case.before})["killed"], f"nothing was killed at {case.before}"
+    killed = ask(zygote, {**request, "kill_at": kill_at, "pace": case.pace})
+    last = ask(zygote, {**request, "kill_at": ""})
     return {"kill_at": kill_at, "key": marks.name, "killed": killed, "last": last,
             "marks": Counter(marks.read_text().split())}  # fmt: skip
+
+
+def ask(zygote: Zygote, request: dict[str, Any]) -> dict[str, Any]:
+    """What became of a victim: what it passed apart from what it came to."""
+    answer = zygote.ask(request)
+    told: list[str] = answer.pop("told")
+    points = [t for t in told if not t.startswith("=")]
+    return {**answer, "points": points, "results": [json.loads(t[1:]) for t in told if t.startswith("=")]}
 
 
 def occurrences(points: list[str]) -> list[str]:
@@ -117,9 +86,9 @@ async def journal_of(url: str, flow: str, key: str) -> tuple[str, list[str]]:
             "SELECT id, status FROM flowbook.run WHERE flow = $1 AND key = $2", flow, key
         )
         rows = await connection.fetch(
-            "SELECT path FROM flowbook.journal WHERE run_id = $1 AND kind = 'finished' ORDER BY path", run_id
+            "SELECT path FROM flowbook.journal WHERE run_id = $1 AND kind = 'finished'", run_id
         )
-        return status, [r["path"] for r in rows]
+        return status, sorted(r["path"] for r in rows)
     finally:
         await connection.close()
 
@@ -178,34 +147,16 @@ async def execute(url: str, statement: str) -> None:
 @pytest.mark.parametrize(
     "case",
     [
-        Case("linear"),
-        Case("forked"),
-        pytest.param(Case("cyclic"), marks=pytest.mark.crash),
-        Case("waiting"),
-        pytest.param(Case("parent"), marks=pytest.mark.crash),
-        pytest.param(Case("raced"), marks=pytest.mark.crash),
-        pytest.param(Case("mapped"), marks=pytest.mark.crash),
-        pytest.param(Case("spread"), marks=pytest.mark.crash),
-        pytest.param(Case("again"), marks=pytest.mark.crash),
-        pytest.param(Case("saga"), marks=pytest.mark.crash),
-        Case("linear", before="append one:replied:1"),
-        Case("linear", before="append one:replied:1", pace=1.2, lease=2.0),
-        pytest.param(Case("transactional"), marks=pytest.mark.crash),
-    ],
-    ids=[
-        "linear",
-        "forked",
-        "cyclic",
-        "waiting",
-        "parent",
-        "raced",
-        "mapped",
-        "spread",
-        "again",
-        "saga",
-        "the resuming one",
-        "by the clock",
-        "transactional",
+        pytest.param(Case("linear"), id="linear"),
+        pytest.param(Case("forked"), id="forked"),
+        pytest.param(Case("waiting"), id="waiting"),
+        pytest.param(Case("linear", before="append one:replied:1"), id="the resuming one"),
+        pytest.param(Case("linear", before="append one:replied:1", pace=1.2, lease=2.0), id="by the clock"),
+        *(
+            pytest.param(Case(flow), id=flow, marks=pytest.mark.crash)
+            for flow in KILLED
+            if flow not in ("linear", "forked", "waiting")
+        ),
     ],
 )
 def test_a_kill_at_any_point_of_the_wire_leaves_one_result_per_path(
@@ -213,15 +164,15 @@ def test_a_kill_at_any_point_of_the_wire_leaves_one_result_per_path(
 ) -> None:
     """Before the send, after the send and after the reply of every statement: the run ends, each path has one result,
     and a body runs at most once more than the kills explain."""
-    flow, case = case.flow, replace(case, suspend=always_suspend)
+    flow, it, case = case.flow, KILLED[case.flow], replace(case, suspend=always_suspend)
     rehearsal = {"url": fresh_database, "flow": flow, "marks": str(tmp_path / "rehearsal"), "lease": case.lease}
     rehearsal["suspend"] = always_suspend
-    if flow in EFFECTS:
+    if it.effects:
         asyncio.run(execute(fresh_database, EFFECTS_TABLE))
-    zygotes[0].ask({**rehearsal, "kill_at": "", "key": "migrate"})  # the first one also makes the schema
+    ask(zygotes[0], {**rehearsal, "kill_at": "", "key": "migrate"})  # the first one also makes the schema
     if case.before:
-        zygotes[0].ask({**rehearsal, "kill_at": case.before, "key": "rehearsal"})
-    points = zygotes[0].ask({**rehearsal, "kill_at": "", "key": "rehearsal", "pace": case.pace})["points"]
+        ask(zygotes[0], {**rehearsal, "kill_at": case.before, "key": "rehearsal"})
+    points = ask(zygotes[0], {**rehearsal, "kill_at": "", "key": "rehearsal", "pace": case.pace})["points"]
     sent = list(dict.fromkeys(p.removesuffix(":sent") for p in points if p.endswith(":sent")))
     targets = occurrences(points)
     if case.pace:
@@ -241,22 +192,20 @@ def test_a_kill_at_any_point_of_the_wire_leaves_one_result_per_path(
         if outcome["killed"]["killed"]:
             killed_at.add(outcome["killed"]["points"][-1])
         assert outcome["last"]["exit"] == 0, f"{where}: the last process did not end well"
-        assert outcome["last"]["results"] == [RESULTS[flow]], where
-        status, paths = asyncio.run(journal_of(fresh_database, flow, outcome["key"]))
-        assert (status, tuple(paths)) == ("failed" if flow in DOOMED else "completed", PATHS[flow]), where
-        bodies = {*PATHS[flow], *KIN.get(flow, ()), *([DOOMED[flow]] if flow in DOOMED else [])} - PAUSES
-        assert set(marks) == bodies, where
-        again = FORKS.get(flow, ("", ()))[1]
-        if again:
+        assert outcome["last"]["results"] == [list(it.trail)], where
+        status, paths = asyncio.run(journal_of(fresh_database, it.graph.name, outcome["key"]))
+        assert (status, paths) == (it.status, list(it.paths)), where
+        assert set(marks) == set(it.bodies), where
+        if it.fork is not None:
+            again = it.fork[1]
             assert asyncio.run(forks_of(fresh_database, flow, outcome["key"])) == [("completed", list(again))], where
             marks = marks - Counter(again)
-        if flow in EFFECTS:
-            assert asyncio.run(effects_of(fresh_database, flow, outcome["key"])) == EFFECTS[flow], where
-        failing, at_once = FAILING.get(flow, 0), AT_ONCE.get(flow, 1)
-        assert max(marks.values()) <= 1 + kills + failing, f"{where}: {marks}"
-        most = max(len(PATHS[flow]), len(bodies)) + failing + kills * at_once
+        if it.effects:
+            assert asyncio.run(effects_of(fresh_database, flow, outcome["key"])) == it.effects, where
+        assert max(marks.values()) <= 1 + kills + it.failing, f"{where}: {marks}"
+        most = max(len(it.paths), len(it.bodies)) + it.failing + kills * it.at_once
         assert sum(marks.values()) <= most, f"{where}: {marks}"
-    assert asyncio.run(most_children(fresh_database)) == len(KIN.get(flow, ()))
+    assert asyncio.run(most_children(fresh_database)) == it.children
     missed = {f"{name}:{phase}" for name in sent for phase in ("before", "sent", "replied")} - killed_at
     if not case.pace:
         missed = {m for m in missed if m.partition(":")[0] not in BY_THE_CLOCK}
@@ -264,7 +213,7 @@ def test_a_kill_at_any_point_of_the_wire_leaves_one_result_per_path(
         for number in range(15):  # where several runs are at work, what comes together is a matter of luck
             marks = tmp_path / f"{point.replace(':', '-')}-again-{number}"
             outcome = killed_and_resumed(zygotes[0], fresh_database, case, f"{point}:1", marks)
-            assert outcome["last"]["results"] == [RESULTS[flow]], f"killed at {point}"
+            assert outcome["last"]["results"] == [list(it.trail)], f"killed at {point}"
             if outcome["killed"]["killed"]:
                 missed.discard(point)
                 break
@@ -274,11 +223,11 @@ def test_a_kill_at_any_point_of_the_wire_leaves_one_result_per_path(
 def test_no_statement_goes_past_the_tap(fresh_database: str, zygotes: list[Zygote], tmp_path: Path) -> None:
     """A proxy that reads the protocol counts as many statements as the driver's hook has heard of."""
     request = {"flow": "forked", "marks": str(tmp_path / "marks"), "kill_at": ""}
-    zygotes[0].ask({**request, "url": fresh_database, "key": "migrate"})
+    ask(zygotes[0], {**request, "url": fresh_database, "key": "migrate"})
 
     async def tapped() -> tuple[list[str], dict[str, Any]]:
         async with Wiretap(fresh_database) as wire:
-            answer = await asyncio.to_thread(zygotes[0].ask, {**request, "url": wire.url, "key": "tapped"})
+            answer = await asyncio.to_thread(ask, zygotes[0], {**request, "url": wire.url, "key": "tapped"})
             return wire.asked, answer
 
     asked, answer = asyncio.run(tapped())
