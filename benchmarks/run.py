@@ -28,7 +28,7 @@ from server import server
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent.parent / "shared" / "peers"
-OWN = {"MAP": HERE / "map_memory.py"}
+OWN = {"MAP": HERE / "map_memory.py", "QUERY": HERE / "queries.py"}
 """Workloads that only we have, and their scripts."""
 WORKLOADS = ("W1", "W2", "W5", "W6", "SQL", "IDLE", *OWN)
 ONCE = ("W6", "SQL", "IDLE", *OWN)
@@ -85,6 +85,11 @@ def verdicts(results: Results, limit: str) -> Iterator[tuple[str, str, bool]]:
     if large:
         most, again = (max(m[k] for m in large for k in keys) for keys in (("mb_killed", "mb_resumed"), ("again",)))
         yield "MAP: 100,000 items of 1 kB <= 200 MB", f"{most:g} MB, {again:g} items ran again", most <= 200
+    lists = results.get(("flowbook", "QUERY"))
+    if lists:
+        for verb in ("page", "cursor", "count", "summary"):
+            value = max(m[f"{verb}_ms"] for m in lists)
+            yield f"QUERY: {verb} among 100,000 runs < 50 ms", f"{value:g} ms", value < 50
     growth = results.get(("flowbook", "W6"))
     if growth:
         value = statistics.median(m["engine_ms_5000"] / m["engine_ms_100"] for m in growth)

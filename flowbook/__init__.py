@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from flowbook.observe import events as events
     from flowbook.plan.mapped import ItemError as ItemError
     from flowbook.plan.records import Status as Status
+    from flowbook.query import runs as runs
     from flowbook.run.context import Context as Context
 
 __version__ = "0.1.0"
@@ -75,6 +76,7 @@ _PLACES = {
     "parallel": ("graph.race", "parallel"),
     "pipeline": ("graph.pipeline", "pipeline"),
     "race": ("graph.race", "race"),
+    "runs": ("query", "runs"),
     "sleep": ("graph.pause", "sleep"),
     "step": ("graph.step", "step"),
     "subflow": ("graph.subflow", "subflow"),
@@ -116,6 +118,7 @@ __all__ = [
     "pipeline",
     "race",
     "resource",
+    "runs",
     "sleep",
     "step",
     "subflow",

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID
 
-from flowbook import deciding, travel
+from flowbook import deciding
 from flowbook.clock import WallClock
 from flowbook.codec import encode
 from flowbook.errors import (
@@ -40,10 +40,12 @@ from flowbook.observe.inbox import DecisionView
 from flowbook.observe.views import RunView
 from flowbook.observe.watch import Callback, Reading, Watch
 from flowbook.plan.journal import Entry
+from flowbook.plan.query import RunQuery
 from flowbook.plan.records import Run as Record
 from flowbook.plan.records import Status
 from flowbook.plan.undoing import lines, notes
-from flowbook.ports import Ack, Definition, NewRun, RunQuery, RunRow, Store
+from flowbook.ports import Ack, Definition, NewRun, RunRow, Store
+from flowbook.query import Runs
 from flowbook.run.answers import deliver
 from flowbook.run.deciding import Answered
 from flowbook.run.ending import end_uncarried, hand_back
@@ -200,11 +202,11 @@ class App:
         if namespace is not None and namespace != self.options.namespace:
             raise UsageError(f"this app is connected for namespace {self.options.namespace!r}, not {namespace!r}")
         definition = self._registered.get(graph.fingerprint) or await self._define(graph)
-        data, digest = input_bytes(graph, {**(input or {}), **more}, key)
+        data, digest, searchable = input_bytes(graph, {**(input or {}), **more}, key)
         new = NewRun(
             new_id(), definition.namespace, graph.name, definition.fingerprint, definition.version, data, digest,
             key=key, metadata=metadata or {}, priority=priority,
-            claim=session is None,
+            claim=session is None, searchable=searchable,
         )  # fmt: skip
         started = await (self.engine.start(new) if session is None else self.engine.start_within(new, session))
         if not started.created:
@@ -243,13 +245,10 @@ class App:
             raise RunNotFound(f"there is no run {row.id} in namespace {self.options.namespace!r}")
         return row
 
-    async def runs(self, *, flow: str | None = None, status: str | None = None, limit: int = 50) -> Sequence[RunRow]:
-        """Rows of this namespace, newest first."""
-        try:
-            wanted = None if status is None else Status(status)
-        except ValueError:
-            raise UsageError(f"status {status!r} is none of {', '.join(Status)}") from None
-        return await self.store.runs(RunQuery(self.options.namespace, flow, wanted, limit))
+    def runs(self, *, flow: str | None = None, status: str | None = None, limit: int = 50) -> Runs:
+        """Runs of this namespace, newest first, to be narrowed down (`Runs`); ``await`` it for the rows of a page."""
+        found = Runs(self, RunQuery(self.options.namespace, flow)).limit(limit)
+        return found if status is None else found.status(status)
 
     async def children(self, run_id: UUID) -> Sequence[RunRow]:
         """Rows of the runs that a run has started, in the order of their start."""
@@ -306,6 +305,8 @@ class App:
         False leaves it to whoever claims it. Raises `PointUnknown` for a step that the run never came to, `StateError`
         for edits that do not fit, `CodeMissing`.
         """
+        from flowbook import travel  # 15 ms: only who travels pays for it
+
         return Run(self, (await travel.fork(self, run_id, at, edits or {}, graph, carry=carry)).id)
 
     async def signal(self, run_id: UUID, name: str, payload: Any = None) -> RunRow:

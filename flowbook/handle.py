@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from flowbook import streaming, travel
+from flowbook import streaming
 from flowbook.ids import plain
 from flowbook.plan.records import Status
 from flowbook.run.saying import NOTHING
@@ -99,6 +99,8 @@ class Run:
 
     async def at(self, where: str | int) -> Moment:
         """A run as it was at a step, after its outcome, or at a row of its journal. Raises `PointUnknown`."""
+        from flowbook import travel  # 15 ms: only who travels pays for it
+
         return await travel.look(self.app, self.id, where)
 
     def stream(self, after: str | None = None) -> AsyncIterator[RunEvent]:
@@ -112,10 +114,14 @@ class Run:
 
     async def lineage(self) -> tuple[UUID, ...]:
         """Its id and those of the runs that it was forked from, up to the root."""
+        from flowbook import travel
+
         return await travel.lineage(self.app, self.id)
 
     async def diff(self, other: Run) -> Diff:
         """How another run differs from it: first divergence, steps, state at the end."""
+        from flowbook import travel
+
         return await travel.diff(self.app, self.id, other.id)
 
     def __repr__(self) -> str:

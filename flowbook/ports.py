@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from flowbook.plan.journal import Entry
+from flowbook.plan.query import RunQuery, RunSummary
 from flowbook.plan.records import Status
 from flowbook.plan.streamed import BEGINNING, Chunk, News
 from flowbook.quick import quick
@@ -68,6 +69,10 @@ class NewRun:
     """The first run of the line of parents; None with ``parent_id``."""
     parent_path: str = ""
     """Where in the parent it was started; the name of the delivery."""
+    searchable: Mapping[str, Any] = field(default_factory=dict)
+    """What of its input it is found by (`plan.query.projection`)."""
+    trigger: str = "manual"
+    """How it came to be (`plan.query.TRIGGERS`)."""
 
 
 @quick
@@ -131,6 +136,8 @@ class RunRow:
     """The first run of the line of parents; None with ``parent_id``."""
     parent_path: str = ""
     """Where in the parent it was started."""
+    trigger: str = "manual"
+    """How it came to be (`plan.query.TRIGGERS`)."""
 
 
 @quick
@@ -216,19 +223,6 @@ FOLLOW = "follow"
 def ended_child(payload: bytes) -> tuple[UUID, Status]:
     """(id, status) in the payload of a `CHILD` delivery. Raises ValueError."""
     return UUID(bytes=payload[:16]), Status(payload[16:].decode())
-
-
-@dataclass(frozen=True, slots=True)
-class RunQuery:
-    """What to list."""
-
-    namespace: str | None = None
-    flow: str | None = None
-    status: Status | None = None
-    limit: int = 50
-    """At most 1,000; newest first."""
-    children: bool = False
-    """True: children too. False: only runs that nobody else has started, as people think of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -490,7 +484,15 @@ class Store(Protocol):
         ...
 
     async def runs(self, query: RunQuery) -> Sequence[RunRow]:
-        """Rows, newest first."""
+        """The rows of a page, in the order of the query."""
+        ...
+
+    async def count(self, query: RunQuery, most: int) -> int:
+        """How many rows there are behind ``query.after``; more than ``most`` are not counted, and are ``most + 1``."""
+        ...
+
+    async def summary(self, query: RunQuery) -> RunSummary:
+        """All rows of a query, counted and timed."""
         ...
 
     async def children(self, run_id: UUID) -> Sequence[RunRow]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from flowbook.app import App, Registered
@@ -20,12 +20,18 @@ from flowbook.observe.diffs import Diff
 from flowbook.observe.events import RunEvent
 from flowbook.observe.inbox import DecisionView
 from flowbook.observe.views import RunView, StepView
+from flowbook.plan.query import MOST_COUNTED, Count, RunQuery, RunSummary
 from flowbook.plan.records import Failure, Status
 from flowbook.ports import RunRow
+from flowbook.query import Filters, Page, Runs, said
 from flowbook.run.deciding import Answered
 from flowbook.run.portal import TICK, Portal
 from flowbook.run.saying import NOTHING
-from flowbook.travel import Moment
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flowbook.travel import Moment
 
 
 class SyncApp:
@@ -76,9 +82,9 @@ class SyncApp:
         """A run by id, unique prefix or short id."""
         return SyncRun(self, self.portal.call(self.app.run(text)))
 
-    def runs(self, *, flow: str | None = None, status: str | None = None, limit: int = 50) -> Sequence[RunRow]:
-        """See `App.runs`."""
-        return self.portal.call(self.app.runs(flow=flow, status=status, limit=limit))
+    def runs(self, *, flow: str | None = None, status: str | None = None, limit: int = 50) -> SyncRuns:
+        """Runs of this namespace, newest first, to be narrowed down; a table in a notebook. See `App.runs`."""
+        return SyncRuns(self, self.app.runs(flow=flow, status=status, limit=limit).query)
 
     def inbox(self, *, flow: str | None = None, limit: int = 100) -> Sequence[DecisionView]:
         """See `App.inbox`."""
@@ -144,6 +150,55 @@ class SyncStream:
 
     async def _next(self) -> RunEvent | None:
         return await anext(self._events, None)
+
+
+class SyncRuns(Filters):
+    """Runs of an app, without ``await``: a query, and the rows of its first page as a sequence."""
+
+    def __init__(self, app: SyncApp, query: RunQuery) -> None:
+        super().__init__(query)
+        self.app = app
+        self._asking = Runs(app.app, query)
+
+    def _like(self, query: RunQuery) -> Self:
+        return type(self)(self.app, query)
+
+    def page(self, cursor: str | None = None) -> Page:
+        """See `Runs.page`."""
+        return self.app.portal.call(self._asking.page(cursor))
+
+    def count(self) -> Count:
+        """See `Runs.count`."""
+        return self.app.portal.call(self._asking.count())
+
+    def first(self) -> SyncRun | None:
+        """See `Runs.first`."""
+        found = self.app.portal.call(self._asking.first())
+        return None if found is None else SyncRun(self.app, found)
+
+    def ids(self) -> list[UUID]:
+        """See `Runs.ids`."""
+        return [row.id for row in self.page()]
+
+    def summary(self) -> RunSummary:
+        """See `Runs.summary`."""
+        return self.app.portal.call(self._asking.summary())
+
+    def df(self, rows: int = MOST_COUNTED) -> pd.DataFrame:
+        """See `Runs.df`."""
+        return self.app.portal.call(self._asking.df(rows))
+
+    def __iter__(self) -> Iterator[RunRow]:
+        return iter(self.page())
+
+    def __len__(self) -> int:
+        return len(self.page())
+
+    def __getitem__(self, place: int) -> RunRow:
+        return self.page().rows[place]
+
+    def __repr__(self) -> str:
+        return f"<runs {said(self.query)}>"
 
 
 class SyncRun:

@@ -63,8 +63,8 @@ def complete(text: str, session: Session) -> Sequence[str] | None:
         return session.flow_names()
     runs = 2 if command == "diff" else 1 if command in RUN_COMMANDS else 0
     if len(words) <= runs + 1 and not current.startswith("-"):
-        rows = session.app.runs(limit=20) if session.connected else []
-        return ["last", *(short(r.id) for r in rows)]
+        ids = session.app.runs(limit=20).ids() if session.connected else []
+        return ["last", *(short(i) for i in ids)]
     if command == "run" and not current.startswith("-"):
         return [f"{name}=" for name in inputs(session, words[1])]
     return [*_options(TABLE[command].options), "--help"]

@@ -121,7 +121,7 @@ class Magics:
             raise usage(f"--limit {limit!r} is not a number")
         rows = self._session.app.runs(
             flow=it.options.get("flow"), status=it.options.get("status"), limit=int(limit)
-        )  # fmt: skip
+        ).page().rows  # fmt: skip
         self._session.publish({"text/html": runs_html(rows), "text/plain": runs_plain(rows)})
 
     def _show(self, it: Parsed) -> SyncRun:

@@ -130,11 +130,12 @@ class Children:
         """
         parent = self._row
         definition = await self._tools.define(graph)
-        data, digest = input_bytes(graph, input, key)
+        data, digest, searchable = input_bytes(graph, input, key)
         new = NewRun(
             child_id(parent.id, path, number), parent.namespace, graph.name, definition.fingerprint, definition.version,
             data, digest, key=key, queue=queue or parent.queue, priority=parent.priority, claim=queue is None,
             parent_id=parent.id, root_id=parent.root_id or parent.id, parent_path=path,
+            searchable=searchable, trigger="child",
         )  # fmt: skip
         row, fresh = await self._tools.start(new)
         if row.id != new.id:

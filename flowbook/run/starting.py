@@ -14,11 +14,12 @@ from flowbook.errors import KeyConflict
 from flowbook.graph.changes import changes
 from flowbook.graph.flow import Graph
 from flowbook.graph.imperative import Imperative
+from flowbook.plan.query import projection
 from flowbook.ports import Definition, NewRun, RunRow, Store
 
 
-def input_bytes(graph: Graph, given: Mapping[str, Any], key: str | None) -> tuple[bytes, bytes]:
-    """(input, digest) of a start. Raises `StateError` for an input that does not fit, `Unencodable`.
+def input_bytes(graph: Graph, given: Mapping[str, Any], key: str | None) -> tuple[bytes, bytes, Mapping[str, Any]]:
+    """(input, digest, projection) of a start. Raises `StateError` for an input that does not fit, `Unencodable`.
 
     An input that does not fit is refused before anything is written. A schema's defaults are made once and stored
     with it, or each fold would make them anew (a date, an id). The digest is of what was given, because such defaults
@@ -28,10 +29,10 @@ def input_bytes(graph: Graph, given: Mapping[str, Any], key: str | None) -> tupl
     accepted = graph.accept(plain)
     data = encode(accepted, at="input")
     if key is None:
-        return data, digest(data)
+        return data, digest(data), projection(accepted)
     if isinstance(graph, Imperative):
         plain = {name: accepted[name] for name in plain}
-    return data, digest(_unordered(plain))
+    return data, digest(_unordered(plain)), projection(accepted)
 
 
 def same_input(row: RunRow, new: NewRun) -> None:

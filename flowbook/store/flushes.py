@@ -165,6 +165,8 @@ async def start(connection: Connection, starts: Sequence[Start], worker_id: UUID
         [new.parent_id for new in news],
         [new.root_id for new in news],
         [new.parent_path or None for new in news],
+        [to_json(new.searchable) for new in news],
+        [new.trigger for new in news],
     )
     return {record["id"]: record for record in records}
 

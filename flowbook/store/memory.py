@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 from flowbook.errors import DeclarationError, StoreError, StoreUnavailable
 from flowbook.plan.forks import inherited
 from flowbook.plan.journal import OUTCOMES, Entry
+from flowbook.plan.query import MOST_RUNS, RunQuery, RunSummary
 from flowbook.plan.records import Status
 from flowbook.plan.streamed import BEGINNING, Chunk, News
 from flowbook.ports import (
@@ -26,7 +27,6 @@ from flowbook.ports import (
     Mail,
     NewFork,
     NewRun,
-    RunQuery,
     RunRow,
     Settlement,
     Snapshot,
@@ -34,8 +34,9 @@ from flowbook.ports import (
     Transaction,
 )
 from flowbook.store.blobs import refuse_huge
+from flowbook.store.matching import fits, listed, summed
 from flowbook.store.memory_database import MemoryDatabase, Worker
-from flowbook.store.reads import MOST_RUNS, plain, the_one
+from flowbook.store.reads import plain, the_one
 
 NOTE_SECONDS: Final = 0.1
 """How long an advisory entry waits for company."""
@@ -345,16 +346,21 @@ class MemoryStore:
         return the_one(text, [r for r in rows if r.id.hex.startswith(typed) or r.id.hex.endswith(typed)][:5])
 
     async def runs(self, query: RunQuery) -> Sequence[RunRow]:
-        """Rows, newest first."""
-        rows = [
-            kept.row
-            for kept in (await self._turn()).runs.values()
-            if (query.children or kept.row.parent_id is None)
-            and query.namespace in (None, kept.row.namespace)
-            and query.flow in (None, kept.row.flow)
-            and query.status in (None, kept.row.status)
-        ]
-        return sorted(rows, key=lambda row: row.id, reverse=True)[: max(0, min(query.limit, MOST_RUNS))]
+        """The rows of a page."""
+        rows = listed(await self._fitting(query), query)[: max(0, min(query.limit, MOST_RUNS + 1))]
+        return rows if query.inputs else [replace(row, input=b"") for row in rows]
+
+    async def count(self, query: RunQuery, most: int) -> int:
+        """How many rows, ``most + 1`` for more than that."""
+        return min(len(listed(await self._fitting(query), query)), most + 1)
+
+    async def summary(self, query: RunQuery) -> RunSummary:
+        """All rows, counted and timed."""
+        return summed(await self._fitting(query))
+
+    async def _fitting(self, query: RunQuery) -> list[RunRow]:
+        kept = (await self._turn()).runs.values()
+        return [k.row for k in kept if fits(k.row, k.searchable, query)]
 
     async def children(self, run_id: UUID) -> Sequence[RunRow]:
         """Rows of all runs that a run has started, in the order of their start."""

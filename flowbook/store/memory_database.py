@@ -59,6 +59,8 @@ class Kept:
     chunks: list[Chunk] = field(default_factory=list)
     home: UUID | None = None
     """The worker that parked it."""
+    searchable: Mapping[str, Any] = field(default_factory=dict)
+    """What of its input it is found by."""
     forked: NewFork | None = None
     """How it came out of another run; None: it began by itself."""
 
@@ -155,8 +157,9 @@ class MemoryDatabase:
             parent_id=new.parent_id,
             root_id=new.root_id,
             parent_path=new.parent_path,
+            trigger=new.trigger,
         )
-        self.runs[new.id] = Kept(row)
+        self.runs[new.id] = Kept(row, searchable=as_json(new.searchable))
         return Started(row, created=True)
 
     def fork(self, fork: NewFork) -> RunRow:
@@ -166,9 +169,10 @@ class MemoryDatabase:
             parent, id=fork.id, version=fork.version, fingerprint=fork.fingerprint, status=Status.PENDING, due_at=now,
             epoch=0, worker_id=None, claims=0, lost=0, mail=0, current="", key=None, error=None,
             forked_from=fork.parent, created_at=now, started_at=None, ended_at=None, parent_id=None, root_id=None,
-            parent_path="",
+            parent_path="", trigger="fork",
         )  # fmt: skip
-        kept = self.runs.setdefault(fork.id, Kept(row, forked=fork))
+        searchable = self.kept(fork.parent).searchable
+        kept = self.runs.setdefault(fork.id, Kept(row, forked=fork, searchable=searchable))
         if not kept.journal:
             kept.write([fork.entry], now)
         return kept.row

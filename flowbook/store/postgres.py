@@ -24,6 +24,7 @@ from uuid import UUID, uuid4
 
 from flowbook.errors import StoreError
 from flowbook.plan.journal import Entry
+from flowbook.plan.query import RunQuery, RunSummary
 from flowbook.plan.records import Status
 from flowbook.plan.streamed import BEGINNING, Chunk, News
 from flowbook.ports import (
@@ -34,7 +35,6 @@ from flowbook.ports import (
     Mail,
     NewFork,
     NewRun,
-    RunQuery,
     RunRow,
     Settlement,
     Snapshot,
@@ -362,8 +362,16 @@ class PostgresStore:
         return await self._reads.find(text)
 
     async def runs(self, query: RunQuery) -> Sequence[RunRow]:
-        """Rows, newest first."""
+        """The rows of a page."""
         return await self._reads.runs(query)
+
+    async def count(self, query: RunQuery, most: int) -> int:
+        """How many rows, ``most + 1`` for more than that."""
+        return await self._reads.count(query, most)
+
+    async def summary(self, query: RunQuery) -> RunSummary:
+        """All rows, counted and timed."""
+        return await self._reads.summary(query)
 
     async def children(self, run_id: UUID) -> Sequence[RunRow]:
         """Rows of all runs that a run has started, in the order of their start."""

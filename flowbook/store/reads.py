@@ -18,13 +18,15 @@ import asyncpg
 from flowbook.errors import RunNotFound
 from flowbook.plan.forks import renumbered
 from flowbook.plan.journal import KEPT, Entry, Kind
+from flowbook.plan.query import MOST_RUNS, RunQuery, RunSummary
 from flowbook.plan.records import Status
 from flowbook.plan.streamed import Chunk, News
-from flowbook.ports import Asked, Definition, InboxQuery, Mail, NewFork, RunQuery, RunRow, Snapshot
+from flowbook.ports import Asked, Definition, InboxQuery, Mail, NewFork, RunRow, Snapshot
 from flowbook.store import chunk_statements as chunks
 from flowbook.store import family_statements as family
 from flowbook.store import history_statements as history
 from flowbook.store import inbox_statements as inbox
+from flowbook.store import query_statements as queries
 from flowbook.store import statements as sql
 from flowbook.store import vital_statements as vital
 from flowbook.store.blobs import Blobs
@@ -33,8 +35,6 @@ from flowbook.store.retrying import Line
 from flowbook.store.rows import Line as JournalLine
 from flowbook.store.rows import to_chunk, to_json, to_run
 
-MOST_RUNS: Final = 1000
-"""A list of runs is never longer."""
 PAGE: Final = 2000
 """Entries of a journal that are read at once to be folded."""
 MOST_NEWS: Final = 500
@@ -212,16 +212,24 @@ class Reads:
         return the_one(text, rows)
 
     async def runs(self, query: RunQuery) -> list[RunRow]:
-        """Rows, newest first."""
-        records = await self._line.fetch(
-            sql.RUNS,
-            query.namespace,
-            query.flow,
-            None if query.status is None else query.status.value,
-            max(0, min(query.limit, MOST_RUNS)),
-            query.children,
-        )
-        return [to_run(record) for record in records]
+        """The rows of a page."""
+        statement, values = queries.page(query)
+        return [to_run(record) for record in await self._line.fetch(statement, *values)]
+
+    async def count(self, query: RunQuery, most: int) -> int:
+        """How many rows, ``most + 1`` for more than that."""
+        statement, values = queries.count(query, most)
+        number: int = (await self._line.fetch(statement, *values))[0][0]
+        return number
+
+    async def summary(self, query: RunQuery) -> RunSummary:
+        """All rows, counted and timed."""
+        statement, values = queries.summary(query)
+        records = await self._line.fetch(statement, *values)
+        timed = next(r for r in records if r["status"] is None)
+        p50, p95 = timed["parts"] or (None, None)
+        counts = {Status(r["status"]): r["n"] for r in records if r["status"] is not None}
+        return RunSummary(counts, timed["n"], timed["mean"], p50, p95)
 
     async def children(self, run_id: UUID) -> list[RunRow]:
         """Rows of all runs that a run has started, in the order of their start."""

@@ -90,6 +90,7 @@ def to_run(record: Record) -> RunRow:
         parent_id=record["parent_id"],
         root_id=record["root_id"],
         parent_path=record["parent_path"] or "",
+        trigger=record["trigger"],
     )
 
 

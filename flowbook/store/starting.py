@@ -33,6 +33,7 @@ def start_within(session: Session, new: NewRun, committed: Callable[[], None]) -
         "id": new.id, "namespace": new.namespace, "flow": new.flow, "version": new.version,
         "fingerprint": new.fingerprint, "queue": new.queue, "priority": new.priority, "key": new.key,
         "input": new.input, "input_digest": new.input_digest, "metadata": dict(new.metadata),
+        "searchable": dict(new.searchable), "trigger": new.trigger,
     }  # fmt: skip
     session.execute(insert(runs).values(values).on_conflict_do_nothing())
     same_key = (runs.c.namespace == new.namespace) & (runs.c.flow == new.flow) & (runs.c.key == new.key)

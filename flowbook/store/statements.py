@@ -23,7 +23,7 @@ from flowbook.store.driver import Statement
 RUN_COLUMNS: Final = (
     "id, namespace, flow, version, fingerprint, queue, priority, status, due_at, epoch, worker_id, claims, lost, mail, "
     "current, key, input, input_digest, metadata, error, forked_from, created_at, started_at, ended_at, "
-    "parent_id, root_id, parent_path"
+    "parent_id, root_id, parent_path, trigger"
 )
 _R_COLUMNS: Final = ", ".join(f"r.{column}" for column in RUN_COLUMNS.split(", "))
 OVER: Final = "('completed', 'failed', 'cancelled', 'superseded')"
@@ -182,17 +182,18 @@ START: Final = Statement(
     "start",
     """
     insert into flowbook.run (id, namespace, flow, version, fingerprint, queue, priority, key, input, input_digest,
-                              metadata, parent_id, root_id, parent_path, status, epoch, worker_id, claims,
-                              started_at)
+                              metadata, parent_id, root_id, parent_path, searchable, trigger, status, epoch,
+                              worker_id, claims, started_at)
     select n.id, n.namespace, n.flow, n.version, n.fingerprint, n.queue, n.priority, n.key, n.input, n.input_digest,
-           n.metadata::jsonb, n.parent_id, n.root_id, n.parent_path,
+           n.metadata::jsonb, n.parent_id, n.root_id, n.parent_path, n.searchable::jsonb, n.trigger,
            case when n.owner is null then 'pending' else 'running' end,
            (n.owner is not null)::int, n.owner, (n.owner is not null)::int,
            case when n.owner is not null then now() end
     from unnest($1::uuid[], $2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::int[], $8::text[],
-                $9::bytea[], $10::bytea[], $11::text[], $12::uuid[], $13::uuid[], $14::uuid[], $15::text[])
+                $9::bytea[], $10::bytea[], $11::text[], $12::uuid[], $13::uuid[], $14::uuid[], $15::text[], $16::text[],
+                $17::text[])
          as n (id, namespace, flow, version, fingerprint, queue, priority, key, input, input_digest, metadata, owner,
-               parent_id, root_id, parent_path)
+               parent_id, root_id, parent_path, searchable, trigger)
     order by n.namespace, n.flow, n.key, n.id
     on conflict do nothing
     returning id, created_at, due_at
@@ -325,8 +326,10 @@ FORK: Final = Statement(
     """
     with made as (
         insert into flowbook.run (id, namespace, flow, version, fingerprint, queue, priority, input, input_digest,
-                                  metadata, status, forked_from, forked_seq, except_paths)
-        select $1, namespace, flow, $3, $4, queue, priority, input, input_digest, metadata, 'pending', id, $5, $6
+                                  metadata, searchable, trigger, status, forked_from, forked_seq,
+                                  except_paths)
+        select $1, namespace, flow, $3, $4, queue, priority, input, input_digest, metadata, searchable, 'fork',
+               'pending', id, $5, $6
         from flowbook.run where id = $2
         on conflict do nothing
         returning id
@@ -422,17 +425,6 @@ FIND: Final = Statement(
     order by id desc limit 5
     """,
     "People type the ending of an id (a v7 id begins with the time). Rare, so it may scan.",
-)
-
-RUNS: Final = Statement(
-    "runs",
-    f"""
-    select {RUN_COLUMNS} from flowbook.run
-    where ($1::text is null or namespace = $1) and ($2::text is null or flow = $2) and ($3::text is null or status = $3)
-      and ($5 or parent_id is null)
-    order by id desc limit $4
-    """,
-    "A v7 id is in the order of time, so newest first is the primary key backwards.",
 )
 
 SERVE: Final = Statement(

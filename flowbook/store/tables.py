@@ -134,6 +134,9 @@ run = Table(
     Column("input", LargeBinary, nullable=False),
     Column("input_digest", LargeBinary, nullable=False),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
+    # The scalars of the input (plan/query.py): the input itself is bytes that only the codec can read.
+    Column("searchable", JSONB, nullable=False, server_default=text("'{}'")),
+    _text("trigger", "manual"),
     _text("error", null=True),
     _at("created_at", clock="now()"),
     _at("started_at", null=True),
@@ -157,6 +160,15 @@ Index("run_flow_ix", run.c.namespace, run.c.flow, run.c.id)
 # The inbox: parked runs that listen, and those that somebody had and nobody has. Sleeping ones are not in it, and no
 # column of it changes where the others do not, so no update is dearer for it.
 Index("run_asks_ix", run.c.namespace, run.c.id, postgresql_where=text(ASKS))
+# Also all that counts and summaries read, so that they need no row: 100,000 runs in 60 ms instead of 140.
+Index(
+    "run_list_ix",
+    run.c.namespace,
+    run.c.status,
+    run.c.id,
+    postgresql_include=["started_at", "ended_at"],
+    postgresql_where=run.c.parent_id.is_(None),
+)
 Index("run_forked_from_ix", run.c.forked_from, postgresql_where=run.c.forked_from.is_not(None))
 Index("run_parent_ix", run.c.parent_id, postgresql_where=run.c.parent_id.is_not(None))
 

@@ -443,6 +443,7 @@ def _inserted(start: Start, record: Record, worker_id: UUID) -> RunRow:
         parent_id=new.parent_id,
         root_id=new.root_id,
         parent_path=new.parent_path,
+        trigger=new.trigger,
     )
 
 

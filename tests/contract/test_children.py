@@ -9,8 +9,9 @@ import pytest
 
 from flowbook.errors import Fenced
 from flowbook.ids import new_id
+from flowbook.plan.query import RunQuery
 from flowbook.plan.records import Status
-from flowbook.ports import CHILD, FOLLOW, RunQuery, RunRow, Settlement, Store, ended_child
+from flowbook.ports import CHILD, FOLLOW, RunRow, Settlement, Store, ended_child
 from tests.contract.worlds import CODE, COMPLETED, World, complete, eventually, new, outcome, own, park, scenario
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from flowbook.errors import RunNotFound, StoreUnavailable
 from flowbook.ids import new_id
+from flowbook.plan.query import RunQuery
 from flowbook.plan.records import Status
-from flowbook.ports import Definition, RunQuery, Settlement
+from flowbook.ports import Definition, Settlement
 from tests.contract.worlds import CODE, World, complete, eventually, journal, new, outcome, own, park, scenario
 
 

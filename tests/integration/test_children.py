@@ -25,8 +25,9 @@ from flowbook.graph.pause import wait
 from flowbook.graph.rebuild import rebuild
 from flowbook.graph.step import step
 from flowbook.graph.subflow import subflow
+from flowbook.plan.query import RunQuery
 from flowbook.plan.records import Status
-from flowbook.ports import RunQuery, RunRow
+from flowbook.ports import RunRow
 from flowbook.store.postgres import PostgresStore
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.skipif(sys.platform == "win32", reason="processes are killed here")]

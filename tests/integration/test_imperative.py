@@ -20,8 +20,8 @@ from flowbook.app import App, Options
 from flowbook.graph.imperative import flow
 from flowbook.graph.rebuild import rebuild
 from flowbook.graph.step import step
+from flowbook.plan.query import RunQuery
 from flowbook.plan.records import Status
-from flowbook.ports import RunQuery
 from flowbook.store.postgres import PostgresStore
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.skipif(sys.platform == "win32", reason="processes are killed here")]

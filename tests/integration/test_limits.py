@@ -15,8 +15,8 @@ from flowbook.errors import RunTimedOut
 from flowbook.graph.flow import graph
 from flowbook.graph.pause import wait
 from flowbook.graph.step import step
+from flowbook.plan.query import RunQuery
 from flowbook.plan.records import Status
-from flowbook.ports import RunQuery
 from flowbook.run import runner
 from flowbook.store.postgres import PostgresStore
 

@@ -26,8 +26,9 @@ from flowbook.graph.rebuild import rebuild
 from flowbook.graph.step import step
 from flowbook.plan.events import StepFinished
 from flowbook.plan.journal import from_entry
+from flowbook.plan.query import RunQuery
 from flowbook.plan.records import Status
-from flowbook.ports import RunQuery, RunRow
+from flowbook.ports import RunRow
 from flowbook.store.postgres import PostgresStore
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.skipif(sys.platform == "win32", reason="processes are killed here")]

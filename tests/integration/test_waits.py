@@ -24,8 +24,8 @@ from flowbook.errors import RunOver
 from flowbook.graph.flow import graph
 from flowbook.graph.pause import sleep, wait
 from flowbook.graph.step import step
+from flowbook.plan.query import RunQuery
 from flowbook.plan.records import Status
-from flowbook.ports import RunQuery
 from flowbook.store.postgres import PostgresStore
 
 pytestmark = [pytest.mark.timeout(90), pytest.mark.skipif(sys.platform == "win32", reason="processes are killed here")]

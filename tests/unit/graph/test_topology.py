@@ -199,6 +199,9 @@ def test_verbs_go_to_the_current_app() -> None:
         def run(self, graph: Any, input: Any, *, key: str | None) -> Any:
             return (graph.name, input, key)
 
+        def runs(self, **conditions: Any) -> Any:
+            return conditions
+
     app, flow = App(), graph("t", a)
     with pytest.raises(NotConnected, match="connect"):
         flow.run()
