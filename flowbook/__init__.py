@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flowbook import db as db
+    from flowbook.agents.loop import agent as agent
+    from flowbook.agents.settings import Budget as Budget
+    from flowbook.agents.settings import Model as Model
     from flowbook.app import App as App
     from flowbook.connecting import connect as connect
     from flowbook.errors import FlowbookError as FlowbookError
@@ -52,11 +55,13 @@ __version__ = "0.1.0"
 _PLACES = {
     "App": ("app", "App"),
     "Backoff": ("graph.step", "Backoff"),
+    "Budget": ("agents.settings", "Budget"),
     "Context": ("run.context", "Context"),
     "END": ("graph.expression", "END_NODE"),
     "FlowbookError": ("errors", "FlowbookError"),
     "Graph": ("graph.flow", "Graph"),
     "ItemError": ("plan.mapped", "ItemError"),
+    "Model": ("agents.settings", "Model"),
     "Pause": ("graph.pause", "Pause"),
     "Resource": ("graph.resource", "Resource"),
     "Run": ("handle", "Run"),
@@ -64,6 +69,7 @@ _PLACES = {
     "Status": ("plan.records", "Status"),
     "Step": ("graph.step", "Step"),
     "Subflow": ("graph.subflow", "Subflow"),
+    "agent": ("agents.loop", "agent"),
     "branch": ("graph.expression", "branch"),
     "connect": ("connecting", "connect"),
     "complete": ("graph.halt", "complete"),
@@ -96,16 +102,19 @@ __all__ = [
     "START",
     "App",
     "Backoff",
+    "Budget",
     "Context",
     "FlowbookError",
     "Graph",
     "ItemError",
+    "Model",
     "Pause",
     "Resource",
     "Run",
     "Status",
     "Step",
     "Subflow",
+    "agent",
     "branch",
     "complete",
     "connect",

@@ -46,8 +46,13 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── EmbeddedUnavailable     FB406
     │   ├── PayloadTooLarge         FB407
     │   └── TransactionLost         FB408
-    └── UsageError              FB5xx  a call that cannot be taken as it was typed
-        └── NotConnected            FB501
+    ├── UsageError              FB5xx  a call that cannot be taken as it was typed
+    │   └── NotConnected            FB501
+    └── AgentError              FB6xx  a model, or the loop around one
+        ├── BudgetReached           FB601
+        ├── TurnsReached            FB602
+        ├── AnswerCut               FB603
+        └── ModelFailed             FB604
 
 A message says what happened, where, and what to do next; values in it are shown with ``{x!r}``.
 The code is stable across releases and is what docs and searches refer to.
@@ -366,3 +371,33 @@ class NotConnected(UsageError):
     """There is no connected app in this process."""
 
     code = "FB501"
+
+
+class AgentError(FlowbookError):
+    """A model did not do what an agent needs of it, or the agent has reached a limit."""
+
+    code = "FB600"
+
+
+class BudgetReached(AgentError):
+    """An agent's run has used what it may; asked before each call of a model, so nothing more is spent."""
+
+    code = "FB601"
+
+
+class TurnsReached(AgentError):
+    """An agent has asked its model as often as it may."""
+
+    code = "FB602"
+
+
+class AnswerCut(AgentError):
+    """The stream of an answer ended too early; half an answer is not kept as an answer."""
+
+    code = "FB603"
+
+
+class ModelFailed(AgentError):
+    """A server answered, and the answer says that it failed or says nothing."""
+
+    code = "FB604"

@@ -291,6 +291,10 @@ def _names(old: Defined, new: Defined) -> Iterator[str]:
                 had, has = nested(old), nested(new)
                 found = changes(had[x], has[y]) if x in had and y in has else ()
                 yield from (f"flow `{name}`: {text}" for text in found or ("it is another one",))
+            case ["steps", x], ["steps", y]:
+                before_it, now = [n for n, _ in x], [n for n, _ in y]
+                yield from (f"`{name}` has `{n}` now" for n in now if n not in before_it)
+                yield from (f"`{name}` has no `{n}` any more" for n in before_it if n not in now)
             case ["import", *_], ["import", *_]:
                 yield f"`{name}` is imported by `{meaning[1]}` instead of `{was[1]}`"
             case _:
@@ -298,7 +302,7 @@ def _names(old: Defined, new: Defined) -> Iterator[str]:
 
 
 _WHAT = {"import": "an import", "callable": "a function or class", "step": "a step", "constant": "a constant",
-         "flow": "a flow", "data": "data", "missing": "undefined"}  # fmt: skip
+         "flow": "a flow", "steps": "a dict of steps", "data": "data", "missing": "undefined"}  # fmt: skip
 
 
 def _meanings(d: Defined) -> dict[tuple[str, str], list[Any]]:

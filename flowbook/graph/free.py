@@ -249,3 +249,12 @@ def closure(fn: types.FunctionType) -> dict[str, Any]:
 def module_in(statement: str) -> str:
     """The module that an import statement names."""
     return statement.split()[1]
+
+
+def flat(meanings: Iterable[list[Any]]) -> Iterator[list[Any]]:
+    """Meanings of names (`source.py`), with those in a dict of steps each by itself."""
+    for meaning in meanings:
+        if meaning[0] == "steps":
+            yield from flat(each for _, each in meaning[1])
+        else:
+            yield meaning

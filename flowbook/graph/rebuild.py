@@ -34,7 +34,7 @@ from flowbook.graph.canonical import canonical_json, policy_from
 from flowbook.graph.carried import unpacked
 from flowbook.graph.changes import changes
 from flowbook.graph.flow import RECURSION_LIMIT, Graph, Node
-from flowbook.graph.free import FACTORY, module_for
+from flowbook.graph.free import FACTORY, flat, module_for
 from flowbook.graph.imperative import kind_of
 from flowbook.graph.locate import ORIGINS, Definition, Origin, methods, parse
 from flowbook.graph.mapping import Map
@@ -323,6 +323,8 @@ class _Workshop:
                 return None  # not made yet, see `_name`
             case ["flow", fingerprint]:
                 return self._flow(fingerprint)
+            case ["steps", named]:
+                return {n: self._value(n, each) for n, each in named}
             case _:
                 raise NotPortable(self.d.flow, (f"`{name}` is {meaning!r}, which cannot be rebuilt",))
 
@@ -416,7 +418,7 @@ class _Workshop:
 
 def _keys(meanings: Any) -> Iterator[str]:
     """The keys of the callables among meanings."""
-    return (key for m in meanings if m[0] in ("callable", "step") for key in (m[1], *m[4:]))
+    return (key for m in flat(meanings) if m[0] in ("callable", "step") for key in (m[1], *m[4:]))
 
 
 def _defined(thing: Any, node: Definition) -> Any:

@@ -17,8 +17,9 @@ the topology (`spec.py`); running anything; saying what is wrong with it (`porta
 
 A name means a list: ``["import", statement, ...]``, ``["callable", key]``, ``["step", key, name, options]``
 (and behind it the key of its ``retry_on``, if that is a function), ``["flow", fingerprint]`` (of itself: empty),
-``["constant", key]``, ``["data", type]`` or ``["missing"]``; builtins are not listed. Names are resolved when the
-graph is described, and found to mean one thing per module.
+``["steps", [[name, meaning], ...]]`` (a dict of steps and flows), ``["constant", key]``, ``["data", type]`` or
+``["missing"]``; builtins are not listed. Names are resolved when the graph is described, and found to mean one thing
+per module.
 
 The fingerprint covers topology, options, trees, imports and constants; not data, places, comments or layout.
 """
@@ -42,7 +43,17 @@ from flowbook.graph.carried import packed
 from flowbook.graph.changes import changes  # part of what this module offers, in a file of its own
 from flowbook.graph.decorated import decorators_of, definition_of
 from flowbook.graph.flow import Graph
-from flowbook.graph.free import importable, imports, installed, is_plain, module_in, names_of, private_names, reference
+from flowbook.graph.free import (
+    flat,
+    importable,
+    imports,
+    installed,
+    is_plain,
+    module_in,
+    names_of,
+    private_names,
+    reference,
+)
 from flowbook.graph.locate import FUTURE, Definition, Nowhere, namespace_of, place_of, shown_file
 from flowbook.graph.places import flow_of
 from flowbook.graph.resource import Resource
@@ -235,6 +246,8 @@ class _Collector:
             return self._flow(name, value, reader, node)
         if isinstance(value, Resource) and reference(value) is None:
             return ["callable", self.resource(value)]
+        if _are_steps(value):
+            return ["steps", [[n, self._meaning(n, each, reader, node)] for n, each in value.items()]]
         if is_plain(value):
             return ["constant", self._constant(name, value, reader)]
         statements = imports(name, value, node)
@@ -326,7 +339,7 @@ class _Collector:
     def _imports(self) -> list[str]:
         found: dict[str, None] = {}
         for meanings in [s["names"] for s in self.scopes] + [c.get("private", {}) for c in self.callables.values()]:
-            for meaning in meanings.values():
+            for meaning in flat(meanings.values()):
                 if meaning[0] == "import":
                     found |= dict.fromkeys(meaning[1:])
         for entry in self.callables.values():
@@ -374,6 +387,13 @@ class _Collector:
                 return ["data"]
             case _:
                 return meaning
+
+
+def _are_steps(value: Any) -> bool:
+    """A dict that says by which name a body calls which step or flow."""
+    return type(value) is dict and bool(value) and all(
+        type(name) is str and isinstance(each, Step | Graph) for name, each in value.items()
+    )  # fmt: skip
 
 
 def _both(known: list[Any] | None, new: list[Any]) -> list[Any]:

@@ -21,6 +21,7 @@ from flowbook.graph.flow import Graph
 from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause
 from flowbook.graph.step import Step
+from flowbook.jupyter.agents import AgentMagics
 from flowbook.jupyter.cell import Hook, framed
 from flowbook.jupyter.completion import matcher
 from flowbook.jupyter.magics import TABLE, Magics
@@ -89,6 +90,7 @@ class Extension:
 
     def _magic(self) -> None:
         magics = Magics(self.session)
+        agents = AgentMagics(self.session, magics.shown)
 
         @no_var_expand  # `{...}` in a line is a dict of the user's, not a place for a variable
         def flow(line: str, cell: str | None = None) -> Any:
@@ -98,9 +100,22 @@ class Extension:
                 raise usage("%%flow must be the first line of its cell")
             return magics.flow(line)
 
-        for kind in ("line", "cell"):
-            self.ip.register_magic_function(flow, magic_kind=kind, magic_name="flow")
-            self._undo.append(partial(self.ip.magics_manager.magics[kind].pop, "flow", None))
+        @no_var_expand
+        def agent(line: str, cell: str | None = None) -> None:
+            """Agents: ``%%agent NAME --model M``, the rest of the cell is its instructions."""
+            __tracebackhide__ = True
+            agents.agent(line, cell)
+
+        @no_var_expand
+        def ask(line: str, cell: str | None = None) -> Any:
+            """Ask an agent: ``%%ask NAME``, the rest of the cell is the question."""
+            __tracebackhide__ = True
+            return agents.ask(line, cell)
+
+        for name, function in (("flow", flow), ("agent", agent), ("ask", ask)):
+            for kind in ("line", "cell"):
+                self.ip.register_magic_function(function, magic_kind=kind, magic_name=name)
+                self._undo.append(partial(self.ip.magics_manager.magics[kind].pop, name, None))
 
     def _formatters(self) -> None:
         formatters = self.ip.display_formatter.formatters

@@ -113,7 +113,7 @@ class Magics:
         else:
             graph, values = self._session.flow(_one(it, "run", "the flow's name")), {}
         run = self._session.app.start(graph, {**values, **it.pairs}, key=it.options.get("key"))
-        return self._shown(run, it)
+        return self.shown(run, it)
 
     def _runs(self, it: Parsed) -> None:
         limit = it.options.get("limit", "20")
@@ -135,13 +135,13 @@ class Magics:
 
     def _resume(self, it: Parsed) -> SyncRun:
         __tracebackhide__ = True
-        return self._shown(self._session.run(_one(it, "resume", "a run")).resume(), it)
+        return self.shown(self._session.run(_one(it, "resume", "a run")).resume(), it)
 
     def _retry(self, it: Parsed) -> SyncRun:
         __tracebackhide__ = True
         text = it.options.get("recursion-limit")
         limit = None if text is None else count(text, "--recursion-limit")
-        return self._shown(self._session.run(_one(it, "retry", "a run")).retry(recursion_limit=limit), it)
+        return self.shown(self._session.run(_one(it, "retry", "a run")).retry(recursion_limit=limit), it)
 
     def _signal(self, it: Parsed) -> None:
         if len(it.words) != 2:
@@ -158,7 +158,7 @@ class Magics:
         if "at" not in it.options:
             raise usage("%flow fork needs the step to begin with, as in --at judge#1; `%flow fork --help`")
         fork = parent.fork(it.options["at"], **{key: unquoted_value(value) for key, value in it.pairs.items()})
-        return self._shown(fork, it)
+        return self.shown(fork, it)
 
     def _enter(self, it: Parsed) -> None:
         run, path = self._place(it, "enter")
@@ -172,7 +172,7 @@ class Magics:
         __tracebackhide__ = True
         run = self._session.run(_one(it, "continue", "a run"))
         print(fixing.go_on(self._session, run))  # noqa: T201 - what is different is never silent
-        return self._shown(run, it)
+        return self.shown(run, it)
 
     def _place(self, it: Parsed, command: str) -> tuple[SyncRun, str | None]:
         if len(it.words) not in (1, 2):
@@ -205,7 +205,7 @@ class Magics:
             raise usage("%flow connect takes one URL")
         print(f"flowbook: {self._session.connect(*it.words)}")  # noqa: T201 - one line says which database it is
 
-    def _shown(self, run: SyncRun, it: Parsed) -> SyncRun:
+    def shown(self, run: SyncRun, it: Parsed) -> SyncRun:
         """Show a run that goes on; wait where that is asked for, or where nobody would see the end."""
         __tracebackhide__ = True
         displays = self._session.displays

@@ -57,16 +57,25 @@ def slept(caller: Caller, duration: Duration) -> Answer:
     return caller.outcome(path, caller.ask(Wanted(asked)))
 
 
-def waited(caller: Caller, signal: str, timeout: Duration | None, schema: type | None) -> Answer:
-    """``ctx.wait("approved", timeout="2d")``."""
+def waited(
+    caller: Caller, signals: tuple[str, ...], timeout: Duration | None, schema: type | None, *, named: bool = False
+) -> Answer:
+    """``ctx.wait("approved", timeout="2d")``, ``ctx.wait_any("approved", "rejected")`` (``named``)."""
     caller.check()
-    if not NAME.match(signal):
-        raise UsageError(f"{signal!r} cannot be a signal's name: letters, digits and _ only, not starting with a digit")
+    if not signals:
+        raise UsageError('ctx.wait_any() waits for nothing: name the signals, ctx.wait_any("approved", "rejected")')
+    for signal in signals:
+        if not NAME.match(signal):
+            raise UsageError(
+                f"{signal!r} cannot be a signal's name: letters, digits and _ only, not starting with a digit"
+            )
     length = None if timeout is None else _length(timeout)
-    shown = f"wait({signal!r}{'' if length is None else f', timeout={spoken(length)!r}'})"
-    path = caller.place(signal)
-    asked = Asked(path, caller.token, signal, identity("wait", signal, length), shown, None, (signal,), length)
-    return caller.outcome(path, caller.ask(Wanted(asked, schema=schema)))
+    verb, names = "wait_any" if named else "wait", ", ".join(map(repr, signals))
+    shown = f"{verb}({names}{'' if length is None else f', timeout={spoken(length)!r}'})"
+    path = caller.place(signals[0])
+    digest = identity(verb, *signals, length)
+    asked = Asked(path, caller.token, signals[0], digest, shown, None, signals, length)
+    return caller.outcome(path, caller.ask(Wanted(asked, schema=schema, named=named)))
 
 
 def emitted(caller: Caller, name: str, payload: Any) -> Answer:

@@ -75,7 +75,8 @@ def minded(
             return WaitBegan(path, asked.names, due, read)
         case EndWait() if asked.names:
             late = WaitTimedOut(
-                f"{asked.path} waited {spoken(asked.seconds or 0.0)} for {asked.names[0]!r}, and nothing came"
+                f"{asked.path} waited {spoken(asked.seconds or 0.0)} for {' or '.join(map(repr, asked.names))}, and "
+                "nothing came"
             )
             return Outcome(step, error=late)
         case EndWait():
@@ -92,7 +93,7 @@ def minded(
                     f"{getattr(error, 'message', error)}"
                 )
                 return SignalRefused(path, letter.name, letter.id, failure_of(told))
-            call = Call(asked.shown, asked.digest, now, value)
+            call = Call(asked.shown, asked.digest, now, (said.signal, value) if wanted.named else value)
             return Outcome(step, to_entry(CallFinished(path, 1, call, 0.0, said.signal, said.mail, floor)))
         case _:
             assert_never(command)

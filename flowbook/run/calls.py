@@ -52,6 +52,8 @@ class Wanted:
     kwargs: dict[str, Any] | None = None
     schema: type | None = None
     """What the payload of a signal must be."""
+    named: bool = False
+    """True: the outcome is (signal, payload), because it waits for one of several."""
     instant: bool = False
     """True: its outcome is on its way already, and nothing is to be done for it."""
     flow: Graph | None = None

@@ -117,7 +117,16 @@ class Context:
         A signal that was sent before is not lost; a payload that does not fit is reported, and the wait goes on. Raises
         `WaitTimedOut` when ``timeout`` has passed.
         """
-        return asking.waited(self._caller(), signal, timeout, schema)
+        return asking.waited(self._caller(), (signal,), timeout, schema)
+
+    def wait_any(
+        self, *signals: str, timeout: Duration | None = None, schema: type | None = None
+    ) -> Awaitable[tuple[str, Any]]:
+        """Wait for the first of several signals: ``name, payload = await ctx.wait_any("approved", "rejected")``.
+
+        Else as `wait`.
+        """
+        return asking.waited(self._caller(), signals, timeout, schema, named=True)
 
     def map(
         self,

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flowbook.ids import short
+from flowbook.observe.transcripts import transcript
 from flowbook.observe.views import RunView, State, StepView
 from flowbook.plan.records import Failure, Status
 from flowbook.ports import RunRow
@@ -21,6 +22,7 @@ from flowbook.show.painted import items_text, layout_of, paint
 from flowbook.show.safe import duration, escape
 from flowbook.show.svg import LEAST, data_uri, draw
 from flowbook.show.topology import topology_of
+from flowbook.show.transcript import transcript_html
 
 STEPS_SHOWN = 200
 """Rows of a table of steps; the journal has the rest."""
@@ -46,6 +48,9 @@ def run_html(view: RunView, now: datetime | None = None, *, hint: str = "", ente
         parts.append(f'<div style="margin:4px 0">Open here: <code>{escape(enter, 200)}</code></div>')
     if hint:
         parts.append(f'<div style="margin:4px 0">next: <code>{escape(hint, 200)}</code></div>')
+    said = transcript(view)
+    if said is not None:
+        parts.append(transcript_html(said))
     if view.steps:
         parts.append(_steps(view, now))
     if not view.status.over:

@@ -267,6 +267,20 @@ def test_code_of_several_modules_comes_back(write: Write) -> None:
     assert (call(new, "a"), call(new, "b")) == ("one", "two")
 
 
+def test_a_dict_of_steps_is_part_of_the_code(write: Write) -> None:
+    """A body may choose by name which step or flow it calls."""
+    module = write("""
+        @step(retries=2)
+        def double(n): return 2 * n
+        inner = graph('inner', START >> double)
+        tools = {'double': double, 'inner': inner}
+        @step
+        def a(): return [tools['double'](21), tools['double'].policy.retries, tools['inner'].name]
+        flow = graph('g', START >> a)
+    """)
+    assert call(again(module.flow), "a") == [42, 2, "inner"]
+
+
 def test_frozen_data_comes_back(write: Write) -> None:
     """With the value of the time it was frozen."""
     module = write("df = [1]\n@step\ndef a(): return df\nflow = graph('g', START >> a, freeze={'df': [1]})\n")

@@ -400,6 +400,25 @@ async def test_a_signal_is_taken_by_the_body_that_waits_for_it(apps: Apps) -> No
 
 
 @scenario
+async def test_one_of_several_signals_is_told_by_its_name(apps: Apps) -> None:
+    """The first that comes; the others are left for whoever waits for them next, also when the body runs again."""
+    app = await apps.open()
+
+    @flow
+    async def shop(ctx: Any) -> Any:
+        first = await ctx.wait_any("approved", "rejected", timeout="1h")
+        await ctx.sleep(0.01)
+        return [*first, *await ctx.wait_any("rejected", "approved")]
+
+    run = await app.start(shop)
+    await parked(app, run)
+    await run.signal("other")
+    await run.signal("rejected", why="dear")
+    await run.signal("approved")
+    assert await run.result() == ["rejected", {"why": "dear"}, "approved", {}]
+
+
+@scenario
 async def test_a_wait_that_nobody_answers_raises_and_raises_again(apps: Apps) -> None:
     """What the body does about it is up to it."""
     app = await apps.open()

@@ -1,8 +1,9 @@
 """Testing: what the tests of your own flows need, without a database.
 
 Owns: `run_to_completion` (a flow from input to result, in one call), `memory_app` (an app whose store is in memory),
-and the names that go with them: `MemoryDatabase` (share one between two apps, to test taking over), `MemoryStore` and
-`FixedClock` (time that moves when it is told to). Refuses: durability; everything is gone with the process.
+and the names that go with them: `MemoryDatabase` (share one between two apps, to test taking over), `MemoryStore`,
+`FixedClock` (time that moves when it is told to) and `ScriptedModel` (an OpenAI-compatible server with a script).
+Refuses: durability; everything is gone with the process.
 
     def test_the_report_counts_its_rows():
         assert run_to_completion(research, query="durable execution")["rows"] == 3
@@ -20,8 +21,9 @@ from flowbook.graph.flow import Graph
 from flowbook.run.portal import Portal
 from flowbook.store.memory import MemoryStore
 from flowbook.store.memory_database import MemoryDatabase
+from flowbook.testing.model import ScriptedModel
 
-__all__ = ["FixedClock", "MemoryDatabase", "MemoryStore", "memory_app", "run_to_completion"]
+__all__ = ["FixedClock", "MemoryDatabase", "MemoryStore", "ScriptedModel", "memory_app", "run_to_completion"]
 
 
 @contextlib.asynccontextmanager

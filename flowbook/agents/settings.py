@@ -1,0 +1,70 @@
+"""Settings: what makes an agent besides its tools, as data.
+
+Owns: `Model`, `Budget` and `Settings`, plain values that are stored with the definition. Refuses: keys and clients: a
+key is never part of a value that is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+from flowbook.errors import DeclarationError
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model on an OpenAI-compatible endpoint: ``fb.Model("qwen3", base_url="http://127.0.0.1:8000/v1")``."""
+
+    name: str
+    base_url: str | None = None
+    """None: ``OPENAI_BASE_URL``, else OpenAI's own."""
+    api: Literal["chat", "responses"] = "chat"
+    price: tuple[float, float] | None = None
+    """USD per million tokens (in, out); None: as genai-prices knows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one run of an agent may use: ``fb.Budget(usd=0.50)``. Checked before each call of a model."""
+
+    usd: float | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """An agent, but for its tools, as it is stored."""
+
+    name: str
+    instructions: str
+    models: tuple[Model, ...]
+    """The first one that answers is taken."""
+    max_turns: int
+    budget: Budget
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """As plain data: reading it needs no class of ours."""
+        return asdict(self) | {"models": [asdict(m) for m in self.models]}
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """The settings that were stored."""
+        models = tuple(Model(**{**m, "price": m["price"] and tuple(m["price"])}) for m in stored["models"])
+        return cls(
+            stored["name"], stored["instructions"], models, stored["max_turns"], Budget(**dict(stored["budget"]))
+        )
+
+
+def models_of(model: str | Model, fallback: Sequence[str | Model]) -> tuple[Model, ...]:
+    """All models of an agent, in the order in which they are tried. Raises `DeclarationError`."""
+    for one in (model, *fallback):
+        if not one or type(one) not in (str, Model):
+            raise DeclarationError(f"model={one!r}: a model's name, or fb.Model(name, base_url=...)")
+    found = tuple(Model(one) if isinstance(one, str) else one for one in (model, *fallback))
+    for one in found:
+        if one.api not in ("chat", "responses"):
+            raise DeclarationError(f'Model({one.name!r}, api={one.api!r}): it is "chat" or "responses"')
+    return found
