@@ -17,7 +17,7 @@ from flowbook.store.url import DatabaseUrl, resolve
 if TYPE_CHECKING:
     from flowbook.app import App
     from flowbook.store.embedded import Cluster
-    from flowbook.sync import SyncApp
+    from flowbook.sync import SyncApp, SyncRun
 
 
 class Connection:
@@ -61,6 +61,7 @@ class Connection:
             self._detach()
             raise
         self._sync = SyncApp(app, portal, self.url.shown)
+        self._sync.inspect = _print  # until a notebook brings something better
         launch.push(self._sync)
         return self._sync
 
@@ -90,6 +91,12 @@ class Connection:
         if self._cluster is not None:
             self._cluster.detach()
             self._cluster = None
+
+
+def _print(run: SyncRun) -> None:
+    from flowbook.show.text import run_plain  # only who looks at a run pays for it
+
+    print(run_plain(run.view()))  # noqa: T201 - it was asked for
 
 
 def connect(

@@ -1,7 +1,7 @@
 """The sync face: the same verbs for notebooks and scripts without an event loop.
 
 Owns: `SyncApp` and `SyncRun`, each verb one call through the portal. Refuses: any verb of its own, and knowing what a
-display is: a door puts a function into `SyncApp.display`.
+display is: a door puts functions into `SyncApp.display` and `.inspect`.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class SyncApp:
         """Which database, for people (no password)."""
         self.display: Callable[[SyncRun], None] | None = None
         """Shows a run that `Graph.run` has started; None: nothing is shown."""
+        self.inspect: Callable[[SyncRun], None] | None = None
+        """Shows a run whose `SyncRun.show` was called; None: nothing can."""
         self.started: Callable[[SyncRun], None] | None = None
         """Told of every run that is started here."""
 
@@ -333,10 +335,10 @@ class SyncRun:
         return self._app.portal.call(self._run.diff(other._run))
 
     def show(self) -> None:
-        """Show it, where there is something to show it on."""
-        if self._app.display is None:
+        """Look into it: the inspector in a notebook, plain text elsewhere."""
+        if self._app.inspect is None:
             raise UsageError("there is no display here: `%load_ext flowbook` in a notebook brings one")
-        self._app.display(self)
+        self._app.inspect(self)
 
     def __repr__(self) -> str:
         return f"<run {self.id}>"

@@ -50,6 +50,8 @@ class Displays:
         self._session = session
         self._cell: list[Display] = []
         """Those of the cell that is being executed."""
+        self._inspected: set[UUID] = set()
+        """Runs whose inspector it has shown."""
 
     @property
     def headless(self) -> bool:
@@ -83,13 +85,22 @@ class Displays:
 
         self._session.app.watch(run.id, follow)  # ends with the run
 
+    def inspect(self, run: SyncRun) -> None:
+        """Show the inspector of a run below the cell; it stays in use after the run's end, as long as the kernel."""
+        from flowbook.jupyter.inspector import inspect  # it comes with pages of its own, which few cells need
+
+        self._session.last = run
+        self._inspected.add(run.id)
+        inspect(self._session, run)
+
     def shown(self, run_id: UUID) -> bool:
         """Has the cell that is being executed shown this run already?"""
-        return any(it.run.id == run_id for it in self._cell)
+        return run_id in self._inspected or any(it.run.id == run_id for it in self._cell)
 
     def cell_ends(self, *, interrupted: bool) -> None:
         """After each cell: what is over gets its last picture while the front end still listens to this cell."""
         mine, self._cell = self._cell, []
+        self._inspected.clear()
         if not self._session.connected:
             return
         for it in mine:

@@ -38,7 +38,10 @@ TABLE = {
             "runs", "List runs, newest first.", "%flow runs --status failed", "",
             {"--status S": ", ".join(Status), "--flow F": "of this flow", "--limit N": "at most so many (20)"},
         ),
-        Command("show", f"Show a run. {_RUN}", "%flow show last", "RUN"),
+        Command(
+            "show", f"Look into a run: topology, timeline, journal, state, output, code. {_RUN}", "%flow show last",
+            "RUN",
+        ),
         Command("graph", "Show a flow's topology.", "%flow graph research", "FLOW"),
         Command("resume", f"Carry on a run that nobody carries. {_RUN}", "%flow resume 3f2a1b9c", "RUN", _WAIT),
         Command("retry", f"Carry on a failed run from the step that failed. {_RUN}", "%flow retry last", "RUN",
@@ -126,7 +129,7 @@ class Magics:
 
     def _show(self, it: Parsed) -> SyncRun:
         run = self._session.run(_one(it, "show", "a run"))
-        self._session.displays.show(run)
+        self._session.displays.inspect(run)
         return run
 
     def _graph(self, it: Parsed) -> None:

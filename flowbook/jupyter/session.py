@@ -68,6 +68,7 @@ class Session:
         self.close()
         self._connection, self._app = new, app
         app.display = self.displays.show
+        app.inspect = self.displays.inspect
         app.started = self._started
         for name in self.flow_names():
             app.register(self.flow(name))  # else a run of theirs could not be resumed here
