@@ -102,6 +102,7 @@ class Engine:
             if late:
                 await asyncio.wait(late)
         await self.tools.streams.close()
+        await self.tools.stages.close()
         await self.tools.resources.close()
         self.tools.threads.shutdown()
         self.tools.processes.shutdown()

@@ -83,11 +83,11 @@ class Runner:
         self._new = new
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._attempts: dict[str, int] = {}
+        """Path -> attempt that is under way, or whose outcome is not durable yet."""
         self._outcomes: list[Outcome] = []
         self._unnoted: dict[str, StartStep] = {}
         """Path -> what is under way and has no row that says so."""
         self._latch = Latch()
-        self._loop = asyncio.get_running_loop()
         self._draining = False
         self._stopping = False
         self._seen_mail = row.mail
@@ -193,7 +193,7 @@ class Runner:
             match command:
                 case StartStep():
                     await self._start(command)
-                    starting = starting or command.path not in self._tasks
+                    starting = starting or command.path not in self._attempts
                 case WaitUntil(at):
                     until = at
                 case WaitForSignal():
@@ -247,10 +247,11 @@ class Runner:
         return done is not None
 
     async def _start(self, command: StartStep) -> None:
-        if command.path in self._tasks or self._draining or not self.tools.store.steady:
+        if command.path in self._attempts or self._draining or not self.tools.store.steady:
             return
         if await self._bodies.missed(command):
             return
+        noted = False
         if self._bodies.is_suspect(command.path) or command.path in self._suspects:
             beside = self._confined and command.path.startswith(f"{self._confined}/")  # its own call: no other's
             if not beside and self._judge.lost(self._run, command.path, 0).final:  # another death would be the end
@@ -260,14 +261,18 @@ class Runner:
                 self._confined = command.path
             # It may kill its process: its beginning must outlive it, or nobody could count.
             self._suspects -= {command.path}
+            noted = True
             await self._append([StepStarted(command.path, command.attempt)])
-        else:
-            self._unnoted[command.path] = command
-            self.tools.ticker.add(self)
         undoes = command.undoes
         view = await self._undoings.view(undoes) if undoes else self._run.tokens[command.token].view
         self._attempts[command.path] = command.attempt
-        self._tasks[command.path] = self._loop.create_task(self._try(command, view), name=command.path)
+        task = self.tools.stages.begin(self._try(command, view), command.path)
+        if task is None:
+            return  # its outcome is there
+        self._tasks[command.path] = task
+        if not noted:
+            self._unnoted[command.path] = command
+            self.tools.ticker.add(self)
         self._tell([], None)
 
     def tick(self) -> None:
@@ -285,7 +290,7 @@ class Runner:
             # Not every cancel is ours: a step that awaits something cancelled raises it too, and has failed.
             ours = self._stopping or self._bodies.has_stopped(command.path)
             outcome = Outcome(command, cancelled=True) if ours else Outcome(command, error=error)
-        if command.path in self._tasks:  # not given up meanwhile
+        if command.path in self._attempts:  # not given up meanwhile
             self._outcomes.append(outcome)
             self._latch.open()
 

@@ -16,6 +16,7 @@ from flowbook.errors import NotConnected
 from flowbook.graph.flow import Graph
 from flowbook.plan.records import Run
 from flowbook.ports import Definition, Executor, NewRun, RunRow, Sink, Store
+from flowbook.run.eager import Stages
 from flowbook.run.latch import Ticker
 from flowbook.run.resources import Resources
 from flowbook.run.streams import Streams
@@ -39,6 +40,7 @@ class Tools:
     """Signs and verifies pickles."""
     namespace: str = "default"
     ticker: Ticker = field(default_factory=Ticker)
+    stages: Stages = field(default_factory=Stages)
     ward: Ward = field(default_factory=Ward)
     resources: Resources = field(default_factory=Resources)
     """What steps have asked for; closed with the app."""
