@@ -19,6 +19,7 @@ from uuid import UUID
 
 from flowbook.ids import short
 from flowbook.jupyter.beside import Beside, Make
+from flowbook.jupyter.verbs import answers
 from flowbook.observe.views import RunView
 from flowbook.plan.records import Status
 from flowbook.show.html import run_html
@@ -71,7 +72,7 @@ class Displays:
         """Show a run below the cell, and follow it."""
         self._session.last = run
         view = run.view()
-        live = None if view.status.over else lambda: LiveRun(view, run.cancel, lambda new: self._picture(it, new))
+        live = None if view.status.over else lambda: LiveRun(view, answers(run), lambda new: self._picture(it, new))
         it = Display(run, self.put(bundle(view), live), over=view.status.over)
         self._cell.append(it)
         widget = it.place.widget

@@ -136,6 +136,8 @@ class Overview:
     """Firings and durable calls that have finished."""
     undoing: Mapping[str, StepView]
     """Path of a compensation -> how it is doing."""
+    waiting: Mapping[str, StepView]
+    """Path -> what waits there: pauses and handed-out steps, calls of bodies among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,7 @@ class RunView:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     forked: ForkView | None = None
     """None: it began by itself."""
-    counted: Overview | None = None
+    counted: Overview | None = field(default=None, compare=False)
     """Of `steps`; None: it has not been made yet (`overview` makes it)."""
 
     @property
@@ -214,6 +216,7 @@ class Counting:
         self.firings: dict[str, int] = {}
         self.gone: set[tuple[str, int]] = set()
         self.undoing: dict[str, StepView] = {}
+        self.waiting: dict[str, StepView] = {}
         self._finished: set[str] = set()
         self._seen: set[str] = set()
 
@@ -227,6 +230,7 @@ class Counting:
             self._finished.add(path)
         else:
             self._finished.discard(path)
+        _set(self.waiting, step, State.WAITING)
         if "/" in path:
             return
         if path not in self._seen:
@@ -240,20 +244,30 @@ class Counting:
 
     def overview(self, moment: Iterable[StepView] = ()) -> Overview:
         """As it is; ``moment``: steps that are different for this moment alone."""
-        nodes, firings, undoing = dict(self.nodes), dict(self.firings), dict(self.undoing)
+        nodes, firings = dict(self.nodes), dict(self.firings)
+        undoing, waiting = dict(self.undoing), dict(self.waiting)
         done = len(self._finished)
         for step in moment:
             if step.undoes:
                 undoing[step.path] = step
                 continue
             done -= step.path in self._finished and step.state is not State.FINISHED
+            _set(waiting, step, State.WAITING)
             if "/" in step.path:
                 continue
             new = step.path not in self._seen
             firings[step.node] = firings.get(step.node, 0) + new
             if new or nodes[step.node].path == step.path:
                 nodes[step.node] = step
-        return Overview(nodes, firings, frozenset(self.gone), done, undoing)
+        return Overview(nodes, firings, frozenset(self.gone), done, undoing, waiting)
+
+
+def _set(steps: dict[str, StepView], step: StepView, state: State) -> None:
+    """Keep a step if it is in this state, and else not."""
+    if step.state is state:
+        steps[step.path] = step
+    else:
+        steps.pop(step.path, None)
 
 
 _WENT_ON = (State.FINISHED, State.SKIPPED, State.UNDONE)

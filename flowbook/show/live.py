@@ -1,18 +1,23 @@
 """The live widget: a run's picture that changes in place.
 
-Owns: what is sent to the page and how often. Refuses: watching the run (whoever shows it calls `LiveRun.update`) and
-what stays when the run is over (`html.py`): an output with a widget in it shows nothing once the kernel is gone.
+Owns: what is sent to the page and how often. Refuses: watching the run (whoever shows it calls `LiveRun.update`), doing
+what its buttons say (the door hands in who answers) and what stays when the run is over (`html.py`): an output with a
+widget in it shows nothing once the kernel is gone.
 
 The picture is sent once. After that go *deltas*, only the nodes that changed, as messages: whole pictures at 10 Hz
-freeze the page. A page that is loaded again reads the traits and no messages, so the trait ``nodes`` catches up at
-most `LAG` seconds later. All calls may come from any thread.
+freeze the page. A page that is loaded again reads the traits and no messages, so the traits catch up at most `LAG`
+seconds later. All calls may come from any thread.
+
+What the page asks (`widget.py` says how): ``step {node}``, answered here with the record of `detail.py`; and, if the
+door has an answer to it, ``cancel {}``, ``resume {}``, ``retry {}``, ``answer {path, signal, payload?}`` for a pause,
+``approve {path, payload?}`` and ``reject {path, payload?, why?}`` for a step that was handed out.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,13 +25,16 @@ from typing import Any
 import traitlets
 
 from flowbook.ids import short
-from flowbook.observe.views import RunView, State
+from flowbook.observe.views import RunView, State, StepView
+from flowbook.plan.records import Status
+from flowbook.show.decisions import open_decisions
+from flowbook.show.detail import detail
 from flowbook.show.html import summary
 from flowbook.show.looks import STATUS, rules
-from flowbook.show.painted import layout_of, marks
+from flowbook.show.painted import layout_of, mark
 from flowbook.show.picture import Node, edges, ids, node, traits
 from flowbook.show.safe import clean
-from flowbook.show.widget import Widget, module, sheet
+from flowbook.show.widget import Answer, Widget, module, sheet
 
 LAG = 1.0
 """Seconds that the traits may be behind the messages."""
@@ -37,11 +45,11 @@ MANY, MANY_LAG = 100, 5.0
 class LiveRun(Widget):
     """A run on a page.
 
-    ``on_cancel`` is called when its button is pressed. ``on_settled`` is called with
-    the newest view when the traits have caught up, for whoever keeps a still picture beside the live one.
+    ``answers`` are called when a button is pressed; a button whose kind has no answer is not there. ``on_settled`` is
+    called with the newest view when the traits have caught up, for whoever keeps a still picture beside the live one.
     """
 
-    _esm = module("dom", "picture", "live")
+    _esm = module("dom", "picture", "decisions", "detail", "live")
     _css = sheet("base", "picture", "live") + rules(".fb")
 
     picture = traitlets.Dict().tag(sync=True)
@@ -55,28 +63,34 @@ class LiveRun(Widget):
     def __init__(
         self,
         view: RunView,
-        on_cancel: Callable[[], object],
+        answers: Mapping[str, Answer],
         on_settled: Callable[[RunView], object] = lambda view: None,
     ) -> None:
         self._layout = layout_of(view)
         self._ids = ids(self._layout)
+        self._kinds = frozenset(answers)
         self._on_settled = on_settled
         self._view = view
         self._lag = LAG if len(self._ids) <= MANY else MANY_LAG
         self._guard = threading.Lock()
         self._late: threading.Timer | None = None
         self._last_trait = time.monotonic()
-        self._seen: dict[tuple[str, int], datetime] = {}
-        """Attempt under way -> since when."""
+        self._drawn: dict[str, tuple[StepView, int]] = {}
+        """Node -> the firing that the page has been told of, and which one it is."""
+        self._began: dict[str, tuple[tuple[str, int], datetime]] = {}
+        """Node -> attempt under way, and since when."""
         now = datetime.now(UTC)
-        self._known = self._nodes(view, now)
+        self._known: dict[str, Node] = {}
+        self._known = self._delta(view, now)
+        self._gone = view.overview.gone, len(view.nodes)
         self._taken = edges(view, self._layout)
+        self._head = self._heading(view, now)
         super().__init__(
-            {"cancel": lambda args: (on_cancel(), None)[1]},
+            {"step": self._step, **answers},
             picture=traits(self._layout),
-            nodes=self._known,
+            nodes=dict(self._known),
             edges=self._taken,
-            head=head(view, now),
+            head=self._head,
         )
 
     def __repr__(self) -> str:
@@ -84,21 +98,16 @@ class LiveRun(Widget):
         return f"<live view of run {self.head['run']} of {self.head['flow']}>"
 
     def update(self, view: RunView, now: datetime | None = None) -> None:
-        """Show ``view``: the nodes that changed at once."""
+        """Show ``view``: what has changed, at once."""
         now = now or datetime.now(UTC)
         with self._guard:
-            new = self._nodes(view, now)
-            delta = {i: n for i, n in new.items() if self._known.get(i) != n}
-            gone = edges(view, self._layout)
-            more = sorted(set(gone) - set(self._taken))
-            self._known, self._view, self._taken = new, view, gone
-            if delta or more:
-                self.send({"nodes": delta, "edges": more})
-            status = head(view, now)
-            coarse = status != self.head
-            if coarse:
-                self.head = status
-            if delta or more or coarse:
+            nodes, more, head = self._delta(view, now), self._more_edges(view), self._heading(view, now)
+            told = {"nodes": nodes, "edges": more, "head": head if head != self._head else None}
+            told = {what: it for what, it in told.items() if it}
+            self._known |= nodes
+            self._head, self._view = head, view
+            if told:
+                self.send({**told, "sent": round(time.time() * 1000)})
                 self._catch_up(at_once=view.status.over)
 
     def close(self) -> None:
@@ -107,43 +116,88 @@ class LiveRun(Widget):
             self._late.cancel()
         super().close()
 
-    def _nodes(self, view: RunView, now: datetime) -> dict[str, Node]:
-        """A node that has not been reached is left out: the picture begins with all of them pending."""
-        told = {}
-        seen: dict[tuple[str, int], datetime] = {}
-        for name, mark in marks(view, now).items():
-            if mark.state is State.RUNNING:
-                step = view.nodes[name]
-                attempt = (step.path, len(step.attempts))
-                # The journal need not say when an attempt began; then its clock starts when it is first seen.
-                seen[attempt] = mark.since or self._seen.get(attempt, now)
-                mark = replace(mark, since=seen[attempt])
-            if name in self._ids:
-                told[self._ids[name]] = node(mark)
-        self._seen = seen
-        return told
+    # -- what has changed ----------------------------------------------------------------------------------------------
+
+    def _delta(self, view: RunView, now: datetime) -> dict[str, Node]:
+        """Nodes that are not as the page knows them. One that was not reached is left out: all begin as pending."""
+        found: dict[str, Node] = {}
+        overview = view.overview
+        for name, step in overview.nodes.items():
+            drawn, firings = self._drawn.get(name), overview.firings.get(name, 1)
+            if drawn is not None and drawn[0] is step and drawn[1] == firings and step.state is not State.RETRYING:
+                continue
+            self._drawn[name] = step, firings
+            it = mark(step, now, firings)
+            if it.state is State.RUNNING:
+                it = replace(it, since=self._since(name, step, it.since, now))
+            known = self._ids.get(name)
+            if known is not None and self._known.get(known) != (told := node(it)):
+                found[known] = told
+        return found
+
+    def _since(self, name: str, step: StepView, since: datetime | None, now: datetime) -> datetime:
+        """The journal need not say when an attempt began; then its clock starts when it is first seen."""
+        attempt = step.path, len(step.attempts)
+        known = self._began.get(name)
+        at = since or (known[1] if known and known[0] == attempt else now)
+        self._began[name] = attempt, at
+        return at
+
+    def _more_edges(self, view: RunView) -> list[int]:
+        gone = view.overview.gone, len(view.nodes)
+        if gone == self._gone:
+            return []
+        old, self._taken, self._gone = self._taken, edges(view, self._layout), gone
+        return sorted(set(self._taken) - set(old))
+
+    def _heading(self, view: RunView, now: datetime) -> dict[str, Any]:
+        decisions = open_decisions(view, self._ids) if {"answer", "approve", "reject"} <= self._kinds else []
+        return {
+            **head(view, now),
+            "can": [kind for kind in possible(view) if kind in self._kinds],
+            "decisions": decisions,
+        }
+
+    # -- traits --------------------------------------------------------------------------------------------------------
 
     def _catch_up(self, *, at_once: bool) -> None:
-        left = self._last_trait + self._lag - time.monotonic()
-        if at_once or left <= 0:
-            self._write_trait()
+        if at_once:
+            self._write_traits()
         elif self._late is None:
-            self._late = threading.Timer(left, self._write_later)
+            # Never on the thread that watches: it is the engine's, and a still picture of 500 nodes takes its time.
+            left = self._last_trait + self._lag - time.monotonic()
+            self._late = threading.Timer(max(0.0, left), self._write_later)
             self._late.daemon = True
             self._late.start()
 
     def _write_later(self) -> None:
         with self._guard:
-            self._write_trait()
+            self._write_traits()
 
-    def _write_trait(self) -> None:
+    def _write_traits(self) -> None:
         if self._late is not None:
             self._late.cancel()
             self._late = None
         self._last_trait = time.monotonic()
         with self.hold_sync():
-            self.nodes, self.edges = self._known, self._taken
+            self.nodes, self.edges, self.head = dict(self._known), self._taken, self._head
         self._on_settled(self._view)
+
+    # -- questions -----------------------------------------------------------------------------------------------------
+
+    def _step(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        name = next((name for name, known in self._ids.items() if known == args.get("node")), None)
+        return {} if name is None else detail(self._view, name, datetime.now(UTC))
+
+
+def possible(view: RunView) -> tuple[str, ...]:
+    """What can be done to a run now, as kinds of questions."""
+    if view.status is Status.FAILED:
+        return () if view.undone else ("retry",)
+    if view.status.over:
+        return ()
+    cancel = () if view.cancelled_by else ("cancel",)
+    return ("resume", *cancel) if view.status is Status.PENDING and not view.needs else cancel
 
 
 def head(view: RunView, now: datetime) -> dict[str, Any]:
@@ -155,6 +209,7 @@ def head(view: RunView, now: datetime) -> dict[str, Any]:
     return {
         "flow": clean(view.flow, 80),
         "run": short(view.id),
+        "command": f"%flow show {short(view.id)}",
         "status": view.status.value,
         "word": f"{look.sign} {word}",
         "facts": [f"v{view.version}", *(clean(f, 120) for f in facts)],

@@ -78,6 +78,8 @@ def mark(step: StepView, now: datetime, firings: int = 1) -> Mark:
         case State.FINISHED:
             parts.append(duration(step.seconds) if step.seconds is not None else "done")
             parts += [f"attempt {number}"] if number > 1 else []
+            if step.answered_by and step.wait:
+                parts.insert(0, clean(f"{step.wait.answer or 'answered'} by {step.answered_by}", 60))
         case State.FAILED:
             kind = last.failure.type.rsplit(".", 1)[-1] if last and last.failure else "failed"
             first = last.failure.message.strip().partition("\n")[0] if last and last.failure else ""

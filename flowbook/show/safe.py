@@ -48,14 +48,26 @@ def duration(seconds: float) -> str:
 
 def width(text: str, size: float = 13.0) -> float:
     """About how wide ``text`` is in Helvetica of ``size`` pixels; rather too wide than too narrow."""
-    units = 0.0
-    for c in text:
-        if unicodedata.east_asian_width(c) in "WF":
-            units += 1.05
-        elif c in "iljtfI.,:;|!'()[] ":
-            units += 0.34
-        elif c in "mwMW@%":
-            units += 0.9
-        else:
-            units += 0.66 if c.isupper() else 0.57
-    return units * size
+    return sum(map(_wide, text)) * size
+
+
+def fitting(text: str, room: float, size: float = 13.0) -> str:
+    """As much of ``text`` as fits in ``room`` pixels, with an ellipsis if that is not all (dom.js does the same)."""
+    if width(text, size) <= room:
+        return text
+    left = room - size
+    for i, c in enumerate(text):
+        left -= _wide(c) * size
+        if left < 0:
+            return text[:i].rstrip() + "…"
+    return text
+
+
+def _wide(c: str) -> float:
+    if c in "iljtfI.,:;|!'()[] ":
+        return 0.34
+    if c in "mwMW@%":
+        return 0.9
+    if c.isascii():
+        return 0.66 if c.isupper() else 0.57
+    return 1.05 if unicodedata.east_asian_width(c) in "WF" else 0.66 if c.isupper() else 0.57

@@ -18,7 +18,7 @@ from datetime import datetime
 from flowbook.observe.views import State
 from flowbook.show.layout import NAME_LIMIT, Box, Layout, Line, Point
 from flowbook.show.looks import LOOKS, PLAIN
-from flowbook.show.safe import clean, escape, width
+from flowbook.show.safe import clean, escape, fitting, width
 from flowbook.show.topology import Kind
 
 EDGE = "#8b95a7"
@@ -83,9 +83,9 @@ def data_uri(svg: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
-def note_limit(w: float) -> int:
-    """How many characters of a second line fit on a card that is ``w`` wide."""
-    return max(8, int((w - 44.0) / 5.5))
+def note_room(w: float) -> float:
+    """How wide a second line may be, in pixels, on a card that is ``w`` wide."""
+    return w - 42.0
 
 
 def _edge(line: Line, taken: bool) -> str:
@@ -186,7 +186,7 @@ def _card(box: Box, mark: Mark | None, running: bool) -> str:
     if lines:
         parts.append(
             f'<text class="fb-note" x="{x:.1f}" y="{box.y + 13:.1f}" font-size="11" text-anchor="{anchor}" '
-            f'fill="{ink.text}" data-room="{note_limit(box.w)}">{escape(note, note_limit(box.w))}</text>'
+            f'fill="{ink.text}" data-room="{note_room(box.w):.0f}">{escape(fitting(note, note_room(box.w), 11))}</text>'
         )
     if mark and mark.progress:
         parts.append(_bar(mark.progress, left, top + box.h, box.w))

@@ -33,8 +33,21 @@ function duration(ms) {
   return Math.floor(whole / 86400) + "d " + Math.floor((whole % 86400) / 3600) + "h";
 }
 
-function clip(text, room) {
-  return room && text.length > room ? text.slice(0, room - 1).trimEnd() + "…" : text;
+/** As much of a text as fits in so many pixels at a size; safe.py's `fitting` does the same for still pictures. */
+function fitting(text, room, size) {
+  const wide = (c) => {
+    if ("iljtfI.,:;|!'()[] ".includes(c)) return 0.34;
+    if ("mwMW@%".includes(c)) return 0.9;
+    return c > "\u1100" ? 1.05 : c > "@" && c < "[" ? 0.66 : 0.57;
+  };
+  let left = room;
+  let fits = 0;
+  for (const c of text) {
+    left -= wide(c) * size;
+    if (left < 0) return text.slice(0, fits).trimEnd() + "…";
+    if (left >= size) fits += c.length; // as far as an ellipsis fits behind it
+  }
+  return text;
 }
 
 /**
@@ -77,4 +90,20 @@ class Kernel {
     for (const it of this.asked.values()) clearTimeout(it.patience);
     this.model.off("msg:custom", this.hear);
   }
+}
+
+/** A text that a click copies; for commands that are typed elsewhere. */
+function copyLink(parent, text, shown = text) {
+  const link = makeButton(shown, "fb-link fb-mono", parent, onCopy, `copy ${text}`);
+  link.title = `copy ${text}`;
+  async function onCopy() {
+    try {
+      await navigator.clipboard.writeText(text);
+      link.textContent = "copied: " + text;
+    } catch {
+      link.textContent = text; // no clipboard on this page: it can be selected
+    }
+    setTimeout(() => (link.textContent = link.dataset.shown ?? shown), 1500);
+  }
+  return link;
 }

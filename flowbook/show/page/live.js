@@ -1,84 +1,145 @@
-// The live run: applies deltas to a picture that was sent once (live.py says what is sent).
-// Needs dom.js and picture.js.
+// The live run: a heading, a picture that changes in place, open decisions, and the step that was chosen
+// (live.py says what is sent). Needs dom.js, picture.js, decisions.js and detail.js.
+
+const VERBS = {
+  cancel: { text: "Cancel", doing: "Cancelling…", style: "fb-danger" },
+  resume: { text: "Resume", doing: "Resuming…", style: "fb-main" },
+  retry: { text: "Retry", doing: "Retrying…", style: "fb-main" },
+};
+
+/** One line: flow, run, status, facts, clock, and buttons for what is possible now. */
+class Heading {
+  constructor(parent, onVerb) {
+    this.onVerb = onVerb;
+    this.bar = make("div", "fb-row fb-head", parent);
+    this.flow = make("b", "fb-flow", this.bar);
+    this.run = make("span", "", this.bar);
+    this.badge = make("span", "fb-badge", this.bar);
+    this.badge.setAttribute("role", "status"); // a screen reader says it when it changes
+    this.facts = make("span", "fb-quiet fb-number", this.bar);
+    this.clock = make("span", "fb-clock fb-quiet fb-number", this.bar);
+    this.clock.setAttribute("role", "timer");
+    this.clock.setAttribute("aria-label", "elapsed time");
+    make("span", "fb-spring", this.bar);
+    this.buttons = new Map();
+  }
+
+  show(it) {
+    this.it = it;
+    this.flow.textContent = it.flow;
+    if (!this.run.firstChild) copyLink(this.run, it.command, it.run);
+    this.badge.className = "fb-badge fb-" + it.status;
+    if (this.badge.textContent !== it.word) this.badge.textContent = it.word;
+    this.facts.textContent = it.facts.join(" · ");
+    for (const [verb, button] of this.buttons)
+      if (!it.can.includes(verb)) {
+        button.remove();
+        this.buttons.delete(verb);
+      }
+    for (const verb of it.can) if (!this.buttons.has(verb)) this.buttons.set(verb, this.button(verb, it));
+    this.tick();
+  }
+
+  button(verb, it) {
+    const { text, doing, style } = VERBS[verb];
+    const button = makeButton(text, "fb-button " + style, this.bar, onClick, `${verb} run ${it.run}`);
+    button.classList.add("fb-" + verb);
+    const { onVerb } = this;
+    async function onClick() {
+      button.disabled = true;
+      button.textContent = doing;
+      if (await onVerb(verb)) return; // the next picture says what has come of it
+      button.disabled = false;
+      button.textContent = text;
+    }
+    return button;
+  }
+
+  tick() {
+    const { started, ended } = this.it;
+    const text = started ? duration((ended ?? Date.now()) - started) : "";
+    if (this.clock.textContent !== text) this.clock.textContent = text;
+  }
+}
 
 function render({ model, el }) {
   const root = make("div", "fb fb-live", el);
   root.setAttribute("role", "group");
-  const bar = make("div", "fb-row fb-head", root);
-  const flow = make("b", "fb-flow", bar);
-  const run = make("code", "fb-quiet", bar);
-  const badge = make("span", "fb-badge", bar);
-  badge.setAttribute("role", "status"); // a screen reader says it when it changes
-  const facts = make("span", "fb-quiet fb-number", bar);
-  const clock = make("span", "fb-clock fb-quiet fb-number", bar);
-  clock.setAttribute("role", "timer");
-  clock.setAttribute("aria-label", "elapsed time");
-  const cancel = makeButton("Cancel", "fb-button fb-danger fb-cancel", bar, onCancel);
-  const picture = new Picture(root);
-  const says = make("div", "fb-trouble", root);
-  says.setAttribute("role", "alert");
-
-  const kernel = new Kernel(model, () => {
-    const id = model.get("head").run;
-    says.textContent = `The kernel is busy and will hear of it later. At once, in a terminal: flowbook cancel ${id}`;
+  const kernel = new Kernel(model, (kind) => {
+    if (kind === "step") return; // the picture says most of it
+    const { run } = model.get("head");
+    const now = kind === "cancel" ? ` At once, in a terminal: flowbook cancel ${run}` : "";
+    says.textContent = `The kernel is busy and will hear of it later.${now}`;
   });
-  const mount = () => {
-    picture.mount(model.get("picture"));
-    onNodes();
-  };
-  const tick = () => {
-    picture.tick();
-    const { started, ended } = model.get("head");
-    clock.textContent = started ? duration((ended ?? Date.now()) - started) : "";
-  };
-  const heading = () => {
-    const it = model.get("head");
-    root.setAttribute("aria-label", `run ${it.run} of ${it.flow}`);
-    flow.textContent = it.flow;
-    run.textContent = it.run;
-    badge.className = "fb-badge fb-" + it.status;
-    badge.textContent = it.word;
-    facts.textContent = it.facts.join(" · ");
-    cancel.setAttribute("aria-label", `cancel run ${it.run}`);
-    cancel.hidden = it.over;
-    says.textContent = it.error || it.needs;
-    tick();
-  };
-
-  async function onCancel() {
-    cancel.disabled = true;
-    cancel.textContent = "Cancelling…";
+  const ask = (kind, args) => kernel.ask(kind, args);
+  const heading = new Heading(root, async (verb) => {
     try {
-      await kernel.ask("cancel");
+      await ask(verb);
+      return true;
     } catch (error) {
       says.textContent = error.message;
-      cancel.disabled = false;
-      cancel.textContent = "Cancel";
+      return false;
+    }
+  });
+  const picture = new Picture(root, { onSelect });
+  const decisions = new Decisions(root, ask);
+  const detail = new Detail(root, { onClose: () => picture.select(null) });
+  const says = make("div", "fb-trouble", root);
+  says.setAttribute("role", "alert");
+  let asking = 0;
+
+  async function onSelect(id, card) {
+    const mine = ++asking;
+    if (!card) {
+      detail.hide();
+      return;
+    }
+    const known = () => ({ name: card.name, state: card.state, word: card.state, note: card.node?.b || card.text() });
+    if (detail.root.hidden || detail.root.dataset.node !== id) detail.show(known());
+    detail.root.dataset.node = id;
+    try {
+      const it = await ask("step", { node: id });
+      if (mine === asking) detail.show(it);
+    } catch {
+      if (mine === asking) detail.show(known());
     }
   }
 
+  const showHead = (it) => {
+    root.setAttribute("aria-label", `run ${it.run} of ${it.flow}`);
+    heading.show(it);
+    decisions.show(it.decisions ?? []);
+    says.textContent = it.error || it.needs;
+  };
+  const apply = ({ nodes, edges, head }) => {
+    if (nodes) picture.apply(nodes);
+    if (edges) picture.take(edges);
+    if (head) showHead(head);
+    if (nodes && picture.chosen in nodes) onSelect(picture.chosen, picture.cards.get(picture.chosen));
+  };
   const onMessage = (message) => {
-    if (message.nodes) picture.apply(message.nodes);
-    if (message.edges) picture.take(message.edges);
+    if (!message.sent) return; // an answer
+    apply(message);
+    root.dataset.sent = message.sent; // when Python sent what is shown
   };
-  const onNodes = () => {
-    picture.apply(model.get("nodes"));
-    picture.take(model.get("edges"));
+  const onTraits = () => apply({ nodes: model.get("nodes"), edges: model.get("edges"), head: model.get("head") });
+  const mount = () => {
+    picture.mount(model.get("picture"));
+    onTraits();
   };
-  model.on("change:picture", mount);
-  model.on("change:nodes", onNodes);
-  model.on("change:head", heading);
-  model.on("msg:custom", onMessage);
-  const timer = setInterval(tick, 200);
+  const timer = setInterval(() => {
+    picture.tick();
+    heading.tick();
+    decisions.tick();
+  }, 200);
   mount();
-  heading();
+  model.on("change:picture", mount);
+  model.on("msg:custom", onMessage);
 
   return () => {
     clearInterval(timer);
     kernel.close();
     model.off("change:picture", mount);
-    model.off("change:nodes", onNodes);
-    model.off("change:head", heading);
     model.off("msg:custom", onMessage);
   };
 }

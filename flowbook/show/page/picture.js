@@ -51,7 +51,7 @@ class Card {
 
   tick() {
     if (!this.note) return;
-    const text = clip(this.text(), this.room);
+    const text = fitting(this.text(), this.room, 11);
     if (this.note.textContent !== text) this.note.textContent = text;
   }
 

@@ -245,7 +245,7 @@ def test_the_live_view_sends_what_changed_and_nothing_else(
     """Deltas only; a clock that goes on is no news; the traits catch up at the end."""
     sent: list[Any] = []
     running = make_view(steps=(make_step("search#1", State.RUNNING, since=1.0),))
-    live = LiveRun(running, lambda: None)
+    live = LiveRun(running, {})
     monkeypatch.setattr(live, "send", sent.append)
     live.update(running, now)
     assert sent == []
@@ -253,6 +253,7 @@ def test_the_live_view_sends_what_changed_and_nothing_else(
     live.update(make_view(steps=steps), now)
     ids = topology_of(SPEC).steps
     assert [set(s["nodes"]) for s in sent] == [{ids["search"], ids["judge"]}]
+    assert sent[0]["edges"], "the edge between them was taken"
     assert sent[0]["nodes"][ids["search"]] == {"s": "finished", "t": "1.5 s", "b": ""}
     live.update(make_view(steps=steps, status=Status.COMPLETED, ended_at=now), now)
     assert set(live.nodes) == {ids["search"], ids["judge"]}
