@@ -28,7 +28,7 @@ from server import server
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent.parent / "shared" / "peers"
-OWN = {"MAP": HERE / "map_memory.py", "QUERY": HERE / "queries.py"}
+OWN = {**dict.fromkeys(("MAP", "MAPIN"), HERE / "map_memory.py"), "QUERY": HERE / "queries.py"}
 """Workloads that only we have, and their scripts."""
 WORKLOADS = ("W1", "W2", "W5", "W6", "SQL", "IDLE", *OWN)
 ONCE = ("W6", "SQL", "IDLE", *OWN)
@@ -81,10 +81,11 @@ def verdicts(results: Results, limit: str) -> Iterator[tuple[str, str, bool]]:
     if idle:
         for what, most in (("cpu_percent", 1.0), ("statements_per_s", 5.0)):
             yield f"{idle[0]['parked']:,} parked runs: {what} < {most:g}", f"{idle[0][what]:g}", idle[0][what] < most
-    large = results.get(("flowbook", "MAP"))
-    if large:
-        most, again = (max(m[k] for m in large for k in keys) for keys in (("mb_killed", "mb_resumed"), ("again",)))
-        yield "MAP: 100,000 items of 1 kB <= 200 MB", f"{most:g} MB, {again:g} items ran again", most <= 200
+    for name, what in (("MAP", "results"), ("MAPIN", "items given")):
+        large = results.get(("flowbook", name))
+        if large:
+            most, again = (max(m[k] for m in large for k in keys) for keys in (("mb_killed", "mb_resumed"), ("again",)))
+            yield f"{name}: 100,000 {what} of 1 kB <= 200 MB", f"{most:g} MB, {again:g} items ran again", most <= 200
     lists = results.get(("flowbook", "QUERY"))
     if lists:
         for verb in ("page", "cursor", "count", "summary"):

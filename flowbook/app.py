@@ -51,11 +51,12 @@ from flowbook.run.deciding import Answered
 from flowbook.run.ending import end_uncarried, hand_back
 from flowbook.run.engine import Ended, Engine
 from flowbook.run.handout import Token
-from flowbook.run.loading import input_of, load
+from flowbook.run.inputs import input_of, stored_input
+from flowbook.run.loading import load
 from flowbook.run.mail import retry_payload
 from flowbook.run.pauses import check_name, check_payload
 from flowbook.run.results import result_of, state_of
-from flowbook.run.starting import cell_of, code_changed, input_bytes, same_input
+from flowbook.run.starting import cell_of, code_changed, same_input
 from flowbook.run.tools import Tools
 from flowbook.run.undoing import check_retry, has_compensations
 from flowbook.streaming import Readers
@@ -202,7 +203,7 @@ class App:
         if namespace is not None and namespace != self.options.namespace:
             raise UsageError(f"this app is connected for namespace {self.options.namespace!r}, not {namespace!r}")
         definition = self._registered.get(graph.fingerprint) or await self._define(graph)
-        data, digest, searchable = input_bytes(graph, {**(input or {}), **more}, key)
+        data, digest, searchable = await stored_input(self.store, graph, {**(input or {}), **more}, key)
         new = NewRun(
             new_id(), definition.namespace, graph.name, definition.fingerprint, definition.version, data, digest,
             key=key, metadata=metadata or {}, priority=priority,

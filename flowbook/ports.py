@@ -416,6 +416,14 @@ class Store(Protocol):
         """
         ...
 
+    async def keep(self, payload: bytes) -> bytes:
+        """Store bytes beside all runs, durably and once; their digest. Raises `PayloadTooLarge`."""
+        ...
+
+    async def kept(self, digest: bytes) -> bytes:
+        """What was stored under a digest. Raises `Undecodable` if it is not there any more."""
+        ...
+
     async def snapshot(self, run_id: UUID, epoch: int, snapshot: Snapshot) -> None:
         """Keep a snapshot, through the fence; an older epoch's is silently refused."""
         ...

@@ -32,7 +32,7 @@ from flowbook.plan.moments import moment
 from flowbook.plan.records import Run as Record
 from flowbook.plan.traces import trace
 from flowbook.ports import NewFork, RunRow
-from flowbook.run.loading import input_of
+from flowbook.run.inputs import whole_input
 from flowbook.run.results import all_shown, shaped
 from flowbook.run.values import shown
 
@@ -124,7 +124,7 @@ async def _side(app: App, run_id: UUID) -> tuple[RunRow, Side]:
 async def history(app: App, row: RunRow, graph: Graph) -> tuple[Record, list[Entry]]:
     """A run before its first event, and all its rows."""
     _, entries = await app.store.history(row.id)
-    return begin(graph, row.id, input_of(row)), list(entries)
+    return begin(graph, row.id, await whole_input(app.store, row)), list(entries)
 
 
 async def code_of(app: App, row: RunRow) -> Graph:

@@ -43,11 +43,12 @@ from flowbook.plan.events import (
 )
 from flowbook.plan.mapped import ItemError, Mapped
 from flowbook.plan.paths import node_of
+from flowbook.plan.pieces import InPieces
 from flowbook.plan.records import Call, Failure
 from flowbook.plan.sealed import Absent, Sealed
 from flowbook.quick import quick
 
-PLACEHOLDERS = (Sealed, Absent, Mapped, ItemError)
+PLACEHOLDERS = (Sealed, Absent, Mapped, ItemError, InPieces)
 """Part of the journal's vocabulary: the codec decodes a class only if its module is loaded, so it is loaded here."""
 
 

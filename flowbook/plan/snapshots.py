@@ -7,6 +7,7 @@ tagged with all that the fold depends on, and whoever finds another tag folds th
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -33,7 +34,7 @@ from flowbook.plan.records import (
     Waiting,
 )
 
-RECORD_VERSION = 12
+RECORD_VERSION = 13
 """Raised whenever a record in `records.py` changes its shape."""
 
 FIRST = 500
@@ -56,11 +57,13 @@ def tag(graph: Graph) -> str:
     ).hexdigest()
 
 
-def dump(run: Run) -> bytes:
-    """A run as bytes. Raises `Unencodable` only if a reducer made a value that the codec refuses."""
+def dump(run: Run, given: Mapping[str, Any] | None = None) -> bytes:
+    """A run as bytes. Values of the state that it began with (``given``) are left out where they are the very same:
+    whoever loads it has them. Raises `Unencodable` only if a reducer made a value that the codec refuses.
+    """
     tokens = [
-        [t.id, t.scope, t.branch, t.at, t.path, str(t.phase), dict(t.view.values), dict(t.view.results),
-         [[d.node, d.result, dict(d.update)] for d in t.deltas]]
+        [t.id, t.scope, t.branch, t.at, t.path, str(t.phase), *_changed(t.view.values, given or {}),
+         dict(t.view.results), [[d.node, d.result, dict(d.update)] for d in t.deltas]]
         for t in run.tokens.values()
     ]  # fmt: skip
     troubles = {p: [t.failed, t.lost, t.retry_at, t.final, _text(t.failure)] for p, t in run.troubles.items()}
@@ -94,10 +97,12 @@ def dump(run: Run) -> bytes:
 
 
 def load(run: Run, payload: bytes) -> Run:
-    """The run that was dumped; ``run`` gives its id and flow. Raises `Undecodable` for a damaged payload."""
+    """The run that was dumped; ``run``, as it began, gives its id, its flow and what it was given. Raises `Undecodable`
+    for a damaged payload.
+    """
     body: Any = decode(payload)
     try:
-        tokens = {t[0]: _token(t) for t in body["tokens"]}
+        tokens = {t[0]: _token(t, run) for t in body["tokens"]}
         return replace(
             run,
             seq=body["seq"],
@@ -128,9 +133,25 @@ def load(run: Run, payload: bytes) -> Run:
         raise Undecodable(f"a snapshot of run {run.id} is damaged: {error!r}") from error
 
 
-def _token(t: list[Any]) -> Token:
-    deltas = tuple(Delta(node, result, update) for node, result, update in t[8])
-    return Token(t[0], t[1], t[2], t[3], t[4], Phase(t[5]), View(t[6], t[7]), deltas)
+def _changed(values: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]]:
+    """(values that are not given ones, ``[place, key]`` of those that are)."""
+    same = [[place, k] for place, (k, v) in enumerate(values.items()) if k in given and given[k] is v]
+    left = {key for _, key in same}
+    return {k: v for k, v in values.items() if k not in left}, same
+
+
+def _values(changed: dict[str, Any], same: list[list[Any]], run: Run) -> dict[str, Any]:
+    if not same:
+        return changed
+    values, given = list(changed.items()), run.view.values
+    for place, key in same:
+        values.insert(place, (key, given[key]))
+    return dict(values)
+
+
+def _token(t: list[Any], run: Run) -> Token:
+    deltas = tuple(Delta(node, result, update) for node, result, update in t[9])
+    return Token(t[0], t[1], t[2], t[3], t[4], Phase(t[5]), View(_values(t[6], t[7], run), t[8]), deltas)
 
 
 def _dumped(c: Call) -> list[Any]:

@@ -50,9 +50,10 @@ from flowbook.plan.sealed import Absent
 from flowbook.ports import FOLLOW, Mail, NewRun, RunRow, ended_child
 from flowbook.run.attempts import Bench, Outcome, shown, way_on
 from flowbook.run.ending import cancel_child
+from flowbook.run.inputs import stored_input
 from flowbook.run.loading import load
 from flowbook.run.results import kept_result
-from flowbook.run.starting import input_bytes, same_input
+from flowbook.run.starting import same_input
 from flowbook.run.tools import Tools
 
 LINGER = 1.0
@@ -130,7 +131,7 @@ class Children:
         """
         parent = self._row
         definition = await self._tools.define(graph)
-        data, digest, searchable = input_bytes(graph, input, key)
+        data, digest, searchable = await stored_input(self._tools.store, graph, input, key)
         new = NewRun(
             child_id(parent.id, path, number), parent.namespace, graph.name, definition.fingerprint, definition.version,
             data, digest, key=key, queue=queue or parent.queue, priority=parent.priority, claim=queue is None,

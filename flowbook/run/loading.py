@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flowbook.codec import decode
 from flowbook.errors import IllegalTransition, Undecodable, Unencodable
 from flowbook.graph.flow import Graph
 from flowbook.plan import snapshots
@@ -20,6 +19,7 @@ from flowbook.plan.mapping import under_way
 from flowbook.plan.records import Run, Trouble, View
 from flowbook.ports import RunRow, Snapshot, Store
 from flowbook.quick import quick
+from flowbook.run.inputs import whole_input
 
 
 @quick
@@ -35,11 +35,14 @@ class Loaded:
     suspects: frozenset[str]
     """Paths that stand ready after an owner died: any of them may have killed it, so their next attempt is recorded
     before its body runs."""
+    given: Mapping[str, Any]
+    """The state that it began with: what of it is unchanged is in no snapshot."""
 
 
 async def load(store: Store, graph: Graph, row: RunRow) -> Loaded:
     """Read and fold a run. Raises `StateError` if its input does not fit, `Undecodable` for a damaged journal."""
-    run = begin(graph, row.id, input_of(row), row.started_at)
+    run = begin(graph, row.id, await whole_input(store, row), row.started_at)
+    given = run.view.values
     tag = snapshots.tag(graph)
     snapshot = await store.newest(row.id, tag)
     if snapshot is not None:
@@ -52,34 +55,27 @@ async def load(store: Store, graph: Graph, row: RunRow) -> Loaded:
     # A process that ended in order leaves beginnings behind as well: no path has died more often than its owners have.
     lost = tuple((p, n) for p, n in lost_attempts(run) if run.troubles.get(p, Trouble()).lost < row.lost)
     ready = under_way(graph, run) if row.lost else frozenset()
-    return Loaded(run, snapshot.seq if snapshot else 0, lost, ready)
+    return Loaded(run, snapshot.seq if snapshot else 0, lost, ready, given)
 
 
-async def keep(store: Store, graph: Graph, row: RunRow, run: Run) -> None:
-    """Store a snapshot of a run that this process owns."""
+async def keep(store: Store, graph: Graph, row: RunRow, run: Run, given: Mapping[str, Any]) -> None:
+    """Store a snapshot of a run that this process owns; ``given`` as `Loaded` has it."""
     try:
-        payload = snapshots.dump(run)
+        payload = snapshots.dump(run, given)
     except Unencodable:
         return  # a reducer made something that only memory can hold; folding again makes it again
     await store.snapshot(row.id, row.epoch, Snapshot(run.seq, snapshots.tag(graph), payload))
 
 
-def fresh_run(graph: Graph, row: RunRow) -> Loaded:
+async def fresh_run(store: Store, graph: Graph, row: RunRow) -> Loaded:
     """A run that was started a moment ago and has no journal yet."""
-    return Loaded(begin(graph, row.id, input_of(row), row.started_at), 0, (), frozenset())
-
-
-def input_of(row: RunRow) -> Mapping[str, Any]:
-    """A run's input. Raises `Undecodable`."""
-    value = decode(row.input)
-    if not isinstance(value, dict):
-        raise Undecodable(f"the input of run {row.id} is {type(value).__name__}, not a dict")
-    return value
+    run = begin(graph, row.id, await whole_input(store, row), row.started_at)
+    return Loaded(run, 0, (), frozenset(), run.view.values)
 
 
 async def view_before(store: Store, graph: Graph, row: RunRow, path: str) -> View:
     """What the step at ``path`` saw. Raises `IllegalTransition` if it never finished."""
-    run = begin(graph, row.id, input_of(row))
+    run = begin(graph, row.id, await whole_input(store, row))
     async for entries in store.pages(row.id):
         for entry in entries:
             if entry.path == path and entry.kind in OUTCOMES:

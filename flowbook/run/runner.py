@@ -14,7 +14,7 @@ further write.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
@@ -108,6 +108,7 @@ class Runner:
         self._children = Children(tools, row, self._bench)
         self._maps = Maps(self._bench, tools.store, row.id)
         self._undoings = Undoings(tools.store, graph, row)
+        self._given: Mapping[str, Any] = {}
         self._run: Run
         self.run: Run | None = None
         """The record at the end, for callers in this process."""
@@ -162,7 +163,8 @@ class Runner:
 
     async def _begin(self) -> None:
         store, graph = self.tools.store, self.graph
-        loaded = fresh_run(graph, self.row) if self._new else await load(store, graph, self.row)
+        loaded = await (fresh_run if self._new else load)(store, graph, self.row)
+        self._given = loaded.given
         self._run, self._snapshot_seq, self._suspects = loaded.run, loaded.snapshot_seq, loaded.suspects
         # Signals may lie unread before the last cancel: reading begins where everything is settled.
         self._read = loaded.run.floor if graph.listens else loaded.run.mail
@@ -397,13 +399,14 @@ class Runner:
     async def _forget(self) -> None:
         """Drop the record and fold it anew from the store."""
         loaded = await load(self.tools.store, self.graph, self.row)
+        self._given = loaded.given
         under_way = frozenset(self._attempts)
         self._run = replace(loaded.run, started={p: n for p, n in loaded.run.started.items() if p in under_way})
 
     async def _snapshot(self) -> None:
         run = replace(self._run, started={**self._run.started, **self._attempts})
         self._snapshot_seq = run.seq
-        await keep(self.tools.store, self.graph, self.row, run)
+        await keep(self.tools.store, self.graph, self.row, run, self._given)
 
     # -- mail ----------------------------------------------------------------------------------------------------------
 

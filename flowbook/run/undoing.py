@@ -27,7 +27,7 @@ from flowbook.plan.records import Delta, View
 from flowbook.plan.tokens import view_after
 from flowbook.ports import RunRow, Store
 from flowbook.run.attempts import Bench, Outcome, body
-from flowbook.run.loading import input_of
+from flowbook.run.inputs import whole_input
 from flowbook.run.loops import explained
 
 RESULT_LIMIT = 100_000
@@ -49,7 +49,7 @@ class Undoings:
 
 
 async def _views(store: Store, graph: Graph, row: RunRow) -> dict[str, View]:
-    run = begin(graph, row.id, input_of(row), row.started_at)
+    run = begin(graph, row.id, await whole_input(store, row), row.started_at)
     found: dict[str, View] = {}
     async for entry in _entries(store, row):
         event = from_entry(entry)

@@ -49,7 +49,8 @@ class Blobs:
         return lines
 
     async def put(self, payload: bytes) -> bytes:
-        """Store a value unless it is there; the answer is its digest."""
+        """Store a value unless it is there; the answer is its digest. Raises `PayloadTooLarge`."""
+        refuse_large(payload, "a value")
         digest = (await asyncio.to_thread(blake2b, payload, digest_size=32)).digest()
         if not await self._line.fetch(sql.BLOB_TOUCH, digest):
             await self._line.fetch(sql.BLOB_PUT, digest, payload)
@@ -61,20 +62,34 @@ class Blobs:
         places = [place for place, record in enumerate(records) if record["codec"] == BLOB]
         for place in places:
             # One at a time: two of the largest would be a gigabyte in one message.
-            found = await self._line.fetch(sql.BLOBS, [entries[place].payload])
-            if not found:
-                raise Undecodable(
-                    f"the value of {entries[place].path!r} is not in the database any more: its blob was deleted"
-                )
-            entries[place] = replace(entries[place], payload=found[0]["bytes"])
+            payload = await self.get(entries[place].payload, f"the value of {entries[place].path!r}")
+            entries[place] = replace(entries[place], payload=payload)
         return entries
+
+    async def get(self, digest: bytes, what: str) -> bytes:
+        """The value of a digest. Raises `Undecodable`, with ``what`` it is, if it is not there."""
+        found = await self._line.fetch(sql.BLOBS, [digest])
+        if not found:
+            raise gone(what)
+        payload: bytes = found[0]["bytes"]
+        return payload
 
 
 def refuse_huge(entries: Sequence[Entry]) -> None:
     """Raise `PayloadTooLarge` if a payload is larger than anything that can be stored."""
     for entry in entries:
-        if len(entry.payload) > TOO_LARGE:
-            raise PayloadTooLarge(
-                f"the result of {entry.path!r} has {len(entry.payload):,} bytes, {TOO_LARGE:,} are possible: "
-                "write it to a file or an object store in the step, and return where it is"
-            )
+        refuse_large(entry.payload, f"the result of {entry.path!r}")
+
+
+def refuse_large(payload: bytes, what: str) -> None:
+    """Raise `PayloadTooLarge` for more bytes than can be stored."""
+    if len(payload) > TOO_LARGE:
+        raise PayloadTooLarge(
+            f"{what} has {len(payload):,} bytes, {TOO_LARGE:,} are possible: "
+            "write it to a file or an object store in the step, and return where it is"
+        )
+
+
+def gone(what: str) -> Undecodable:
+    """The error of a value that was there."""
+    return Undecodable(f"{what} is not in the database any more: its blob was deleted")

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from hashlib import blake2b
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -33,7 +34,7 @@ from flowbook.ports import (
     Started,
     Transaction,
 )
-from flowbook.store.blobs import refuse_huge
+from flowbook.store.blobs import gone, refuse_huge, refuse_large
 from flowbook.store.matching import fits, listed, summed
 from flowbook.store.memory_database import MemoryDatabase, Worker
 from flowbook.store.reads import plain, the_one
@@ -279,6 +280,20 @@ class MemoryStore:
         self._notes.setdefault(run_id, []).append(entry)
         if self._tick is None:
             self._tick = asyncio.get_running_loop().call_later(NOTE_SECONDS, self._flush_notes)
+
+    async def keep(self, payload: bytes) -> bytes:
+        """Store bytes beside all runs, durably and once; their digest. Raises `PayloadTooLarge`."""
+        refuse_large(payload, "a value")
+        digest = blake2b(payload, digest_size=32).digest()
+        (await self._turn()).blobs[digest] = payload
+        return digest
+
+    async def kept(self, digest: bytes) -> bytes:
+        """What was stored under a digest. Raises `Undecodable` if it is not there any more."""
+        found = (await self._turn()).blobs.get(digest)
+        if found is None:
+            raise gone("a piece of an input")
+        return found
 
     async def snapshot(self, run_id: UUID, epoch: int, snapshot: Snapshot) -> None:
         """Keep a snapshot, through the fence; an older epoch's is silently refused."""

@@ -99,6 +99,7 @@ class MemoryDatabase:
         self.keys: dict[tuple[str, str, str], UUID] = {}
         self.definitions: dict[tuple[str, str, str], Definition] = {}
         self.workers: dict[UUID, Worker] = {}
+        self.blobs: dict[bytes, bytes] = {}
 
     def now(self) -> datetime:
         """The one clock that is compared."""

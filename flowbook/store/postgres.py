@@ -302,6 +302,14 @@ class PostgresStore:
         """Write an advisory entry with the next append of this run or within 100 ms, whichever is first."""
         self._ledger.note(run_id, epoch, entry)
 
+    async def keep(self, payload: bytes) -> bytes:
+        """Store bytes beside all runs, durably and once; their digest. Raises `PayloadTooLarge`."""
+        return await self._blobs.put(payload)
+
+    async def kept(self, digest: bytes) -> bytes:
+        """What was stored under a digest. Raises `Undecodable` if it is not there any more."""
+        return await self._blobs.get(digest, "a piece of an input")
+
     async def snapshot(self, run_id: UUID, epoch: int, snapshot: Snapshot) -> None:
         """Keep a snapshot, through the fence; an older epoch's is silently refused."""
         await self._reads.snapshot(run_id, epoch, snapshot)

@@ -1,4 +1,4 @@
-"""Reading what is too much to be read at once: a journal in pages, outcomes by their paths."""
+"""Reading what is too much to be read at once: a journal in pages, outcomes by their paths, values beside the runs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from flowbook.errors import StoreUnavailable
+from flowbook.errors import PayloadTooLarge, StoreUnavailable, Undecodable
 from flowbook.plan.journal import Entry, Kind
 from flowbook.ports import RunRow, Snapshot, Store
+from flowbook.store import blobs
 from tests.contract.worlds import World, outcome, own, scenario, started
 
 
@@ -118,3 +119,26 @@ async def test_a_closed_store_reads_no_outcomes(world: World) -> None:
     await store.close()
     with pytest.raises(StoreUnavailable, match="read them before"):
         store.outcomes_now(run.id, ["m#1[0]"])
+
+
+@scenario
+async def test_values_are_kept_beside_the_runs_under_the_digest_of_their_bytes(world: World) -> None:
+    """Once, for every worker, also empty ones and large ones; one that is not there is said to be gone."""
+    store, other = await world.worker(), await world.worker()
+    for value in (b"", b"one", b"x" * 3_000_000):
+        digest = await store.keep(value)
+        assert len(digest) == 32
+        assert await other.keep(value) == digest
+        assert await other.kept(digest) == value
+    assert len({await store.keep(b"one"), await store.keep(b"two")}) == 2
+    with pytest.raises(Undecodable, match="not in the database any more"):
+        await store.kept(b"0" * 32)
+
+
+@scenario
+async def test_too_large_a_value_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its size, before it is sent."""
+    monkeypatch.setattr(blobs, "TOO_LARGE", 10)
+    store = await world.worker()
+    with pytest.raises(PayloadTooLarge, match="has 11 bytes"):
+        await store.keep(b"x" * 11)

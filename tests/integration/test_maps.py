@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from flowbook.app import App, Options
@@ -28,11 +29,12 @@ pytestmark = [pytest.mark.timeout(120), pytest.mark.skipif(sys.platform == "win3
 ROOT = Path(__file__).resolve().parents[2]
 
 CHILD = '''
-"""argv: url, items. Kills itself at the item KILL_AT, leaves a mark per item, prints what it needed and found."""
+"""argv: url, items, "numbers" or "texts". Kills itself at the item KILL_AT, leaves a mark per item, prints what it
+needed and found."""
 import asyncio, json, os, resource, signal, sys
 import flowbook as fb
 
-url, total = sys.argv[1], int(sys.argv[2])
+url, total, what = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 
 @fb.step(retries=1, backoff=(0,))
 async def fetch(n, ctx):
@@ -48,13 +50,25 @@ async def fetch(n, ctx):
 def count(pages):
     return {"type": type(pages).__name__, "sum": sum(p["n"] for p in pages), "last": pages[-1]["n"]}
 
+@fb.step
+async def read(text, ctx):
+    with open(os.environ["MARKS"], "a") as marks:
+        marks.write(f"{ctx.index}\\n")
+    if str(ctx.index) == os.environ["KILL_AT"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"n": int(text[:10])}
+
+read_all = fb.graph("texts", fb.map_(read, over="texts", into="pages", concurrency=50) >> count)
 flow = fb.graph("pages", fb.map_(fetch, over="numbers", into="pages", concurrency=50) >> count)
 
 async def main():
     async with fb.connect(url) as app:
         await (await app.start(fb.graph("warm", fb.map_(fetch, over="numbers")), numbers=[0])).result()
+        given = {"numbers": list(range(total))}
+        if what == "texts":
+            given = {"texts": [f"{n:010}" * 100 for n in range(total)]}
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        state = await (await app.start(flow, key="k", numbers=list(range(total)))).result()
+        state = await (await app.start(flow if what == "numbers" else read_all, key="k", **given)).result()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         found = {k: state[k] for k in ("type", "sum", "last")}
         print(json.dumps({**found, "mb": (peak - before) / 1024}), flush=True)
@@ -63,11 +77,11 @@ asyncio.run(main())
 '''
 
 
-def carry(url: str, folder: Path, total: int, kill_at: int) -> subprocess.CompletedProcess[str]:
+def carry(url: str, folder: Path, total: int, kill_at: int, what: str = "numbers") -> subprocess.CompletedProcess[str]:
     """A process of its own."""
     script = folder / "child.py"
     script.write_text(CHILD)
-    command = [sys.executable, str(script), url, str(total)]
+    command = [sys.executable, str(script), url, str(total), what]
     env = {**os.environ, "MARKS": str(folder / "marks"), "KILL_AT": str(kill_at)}
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=100, check=False)
 
@@ -91,6 +105,42 @@ def test_a_map_that_is_killed_in_the_middle_goes_on_and_stays_small(fresh_databa
     again = {n for n in range(total) if ran[n] != expected[n]}
     assert len(again) <= 50, "no more than were under way at once"
     assert all(expected[n] < ran[n] <= expected[n] + 1 for n in again)
+
+
+def test_a_map_over_a_large_input_is_killed_and_goes_on_with_one_copy_of_it(
+    fresh_database: str, tmp_path: Path
+) -> None:
+    """Twenty thousand items of 1 kB, 20 MB: the row of the run has a few kilobytes, no snapshot has the list, and the
+    second process needs it once, besides what its caller holds. (All of it in the row, it needed 124 MB and more.)
+    """
+    total = 20_000
+    killed = carry(fresh_database, tmp_path, total, 12_000, "texts")
+    assert killed.returncode == -9, killed.stderr
+    resumed = carry(fresh_database, tmp_path, total, -1, "texts")
+    assert resumed.returncode == 0, resumed.stderr
+    answer = json.loads(resumed.stdout)
+    assert (answer["sum"], answer["last"]) == (sum(range(total)), total - 1)
+    assert answer["mb"] < 60
+
+    async def sizes() -> tuple[int, int, int]:
+        connection = await asyncpg.connect(fresh_database)
+        try:
+            row = await connection.fetchrow(
+                "select (select octet_length(input) from flowbook.run where key = 'k'),"
+                " (select max(octet_length(payload)) from flowbook.snapshot), (select sum(size) from flowbook.blob)"
+            )
+            return tuple(map(int, row))  # type: ignore[return-value]
+        finally:
+            await connection.close()
+
+    in_row, in_snapshot, beside = asyncio.run(sizes())
+    assert in_row < 5_000
+    assert in_snapshot < 5_000
+    assert 20_000_000 < beside < 21_000_000
+    ran = Counter(map(int, (tmp_path / "marks").read_text().split()))
+    ran[0] -= 2  # both have warmed up with it
+    assert set(ran) == set(range(total))
+    assert sum(ran.values()) <= total + 50, "no more than were under way at once"
 
 
 def test_results_are_read_in_a_step_on_the_loop_and_by_the_caller(fresh_database: str, always_suspend: bool) -> None:

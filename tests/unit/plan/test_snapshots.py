@@ -12,7 +12,8 @@ from flowbook.errors import Undecodable
 from flowbook.graph.flow import graph
 from flowbook.graph.step import step
 from flowbook.plan import snapshots
-from flowbook.plan.apply import begin
+from flowbook.plan.apply import apply, begin
+from flowbook.plan.events import StepFinished
 from tests.unit.plan.driving import ID
 
 
@@ -60,6 +61,25 @@ def test_another_schema_or_code_is_another_tag() -> None:
     ]
     assert len(set(tags)) == 4
     assert tags[0] == snapshots.tag(graph("f", a))
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_what_a_run_was_given_and_nobody_changed_is_in_no_snapshot(forked: bool) -> None:
+    """Whoever loads it has the input; what was changed since is in it, also if it is equal; the order of keys stays."""
+    change = step(name="change")(lambda: {"late": 5, "touched": [1]})
+    flow = graph("f", change >> ([a.as_("b"), a.as_("c")] if forked else a.as_("b")))
+    given = {"first": "x" * 1000, "touched": [1], "items": ["y" * 1000] * 10}
+    beginning = begin(flow, ID, given)
+    update = {"late": 5, "touched": [1]}
+    run = apply(flow, beginning, StepFinished("change#1", 1, update, update, None))
+    assert len(run.tokens) == (3 if forked else 1)
+    payload = snapshots.dump(run, beginning.view.values)
+    assert len(payload) < 1000 < len(snapshots.dump(run))
+    again = snapshots.load(begin(flow, ID, dict(given)), payload)
+    assert again == run
+    for token in again.tokens.values():
+        assert list(token.view.values) == ["first", "touched", "items", "late"]
+        assert token.view.values["items"] is given["items"], "and there is one of it"
 
 
 @pytest.mark.parametrize("body", [{}, {"seq": 1}, [], 5, {"tokens": 1}], ids=repr)
