@@ -19,6 +19,7 @@ from uuid import UUID
 
 from flowbook.ids import short
 from flowbook.jupyter.beside import Beside, Make
+from flowbook.jupyter.talking import talk
 from flowbook.jupyter.verbs import answers
 from flowbook.observe.views import RunView
 from flowbook.plan.records import Status
@@ -79,8 +80,12 @@ class Displays:
         if not isinstance(widget, LiveRun):
             return
 
+        words = talk(self, run, view)
+
         def follow(new: RunView) -> None:
             widget.update(new)
+            if words is not None:
+                words.follow(new)
             if new.status.over:
                 self._picture(it, new)
 

@@ -27,7 +27,7 @@ def transcript_html(it: Transcript) -> str:
     """The whole conversation; tool results stand with their calls."""
     results = {s.message.get("tool_call_id"): s for s in it.said if s.role == "tool"}
     shown = [_said(s, results) for s in it.said if s.role != "tool"]
-    waiting = '<div style="opacity:.7">… the model is being asked</div>' if it.asking else ""
+    waiting = '<div class="fb-asking" style="opacity:.7">… the model is being asked</div>' if it.asking else ""
     totals = f'<div style="opacity:.7">{escape(total(it))}</div>' if any(s.turn for s in it.said) else ""
     return f'<div class="fb-transcript" style="margin:8px 0">{"".join(shown)}{waiting}{totals}</div>'
 
