@@ -36,7 +36,7 @@ from flowbook.graph.source import describe
 from flowbook.handle import Run
 from flowbook.ids import new_id
 from flowbook.observe.folding import view_of
-from flowbook.observe.inbox import DecisionView
+from flowbook.observe.inbox import DecisionView as Decision
 from flowbook.observe.views import RunView
 from flowbook.observe.watch import Callback, Reading, Watch
 from flowbook.plan.journal import Entry
@@ -333,8 +333,8 @@ class App:
     async def approve(self, run_id: UUID, path: str | None = None, **answer: Any) -> Answered:
         """Say yes to what a run waits for, once: a pause that listens for signals, or a step that was handed out.
 
-        ``path``: which one, or the name of its node; None: the only one. ``payload=``: a dict that goes with it, or
-        ``edit=``: all of it, of any kind. ``by=``: who, default this system's user. ``why=``. Which signal a yes is:
+        ``path``: which one, or its node; None: the only one. ``payload=``: a dict that goes with it, or ``edit=``: all
+        of it, of any kind. ``by=``: who, default this system's user. ``why=``. Which signal a yes is:
         `run/deciding.py`. Raises `AlreadyAnswered` (who was first), `NothingToDecide`, `RunOver`, `PayloadRefused`.
         """
         return await deciding.answer(self, run_id, "approve", path, **answer)
@@ -347,9 +347,9 @@ class App:
         """Decide it with a signal that is neither a yes nor a no; else as `approve`."""
         return await deciding.answer(self, run_id, "answer", path, signal, **answer)
 
-    async def inbox(self, *, flow: str | None = None, limit: int = 100) -> Sequence[DecisionView]:
+    async def inbox(self, *, flow: str | None = None, run_id: UUID | None = None, limit: int = 100) -> list[Decision]:
         """What waits for somebody's decision, across the runs of this namespace, newest run first."""
-        return await deciding.inbox(self, flow, None, limit)
+        return await deciding.inbox(self, flow, run_id, limit)
 
     async def complete(self, token: str, value: Any = None) -> RunRow:
         """Complete a step that was handed out (`Context.hand_out`), durably, from anywhere; the run's row after it.

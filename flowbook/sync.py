@@ -88,9 +88,9 @@ class SyncApp:
         """Runs of this namespace, newest first, to be narrowed down; a table in a notebook. See `App.runs`."""
         return SyncRuns(self, self.app.runs(flow=flow, status=status, limit=limit).query)
 
-    def inbox(self, *, flow: str | None = None, limit: int = 100) -> Sequence[DecisionView]:
+    def inbox(self, *, flow: str | None = None, run: SyncRun | None = None, limit: int = 100) -> Sequence[DecisionView]:
         """See `App.inbox`."""
-        return self.portal.call(self.app.inbox(flow=flow, limit=limit))
+        return self.portal.call(self.app.inbox(flow=flow, run_id=None if run is None else run.id, limit=limit))
 
     def complete(self, token: str, value: Any = None) -> RunRow:
         """See `App.complete`."""

@@ -147,7 +147,7 @@ def complete(
 
     if fail is not None and value is not None:
         raise UsageError("a step is completed with a value, or failed with --fail WHY, not both")
-    given = None if value is None else _json(value)
+    given = None if value is None else from_json(value)
 
     async def body(app: App) -> tuple[RunRow, str | None]:
         row = await (app.complete(token, given) if fail is None else app.fail(token, fail))
@@ -164,7 +164,8 @@ def complete(
             output.hint(f"it stands still: it needs {needs}")
 
 
-def _json(text: str) -> Any:
+def from_json(text: str) -> Any:
+    """A value that was typed as JSON. Raises `UsageError`."""
     import json
 
     try:

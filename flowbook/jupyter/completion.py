@@ -20,7 +20,11 @@ from flowbook.plan.records import Status
 if TYPE_CHECKING:
     from flowbook.jupyter.session import Session
 
-RUN_COMMANDS = frozenset({"show", "resume", "retry", "cancel", "signal", "fork", "enter", "inputs", "continue"})
+RUN_COMMANDS = frozenset({
+    "show", "resume", "retry", "cancel", "signal", "fork", "enter", "inputs", "continue", "approve", "reject", "answer",
+})  # fmt: skip
+OPEN_COMMANDS = frozenset({"approve", "reject", "answer"})
+"""Commands whose path is that of an open decision."""
 _LINE = re.compile(r"(?:.*=\s*)?%(%?)flow[ \t]+(.*)\Z")
 
 
@@ -57,6 +61,8 @@ def complete(text: str, session: Session) -> Sequence[str] | None:
     command, current, before = words[0], words[-1], words[-2]
     if command not in TABLE:
         return []
+    if before == "--on-interrupt":
+        return ["keep", "cancel"]
     if before == "--status":
         return [s.value for s in Status]
     if before == "--flow" or (command in ("run", "graph") and len(words) == 2 and not current.startswith("-")):
@@ -65,9 +71,31 @@ def complete(text: str, session: Session) -> Sequence[str] | None:
     if len(words) <= runs + 1 and not current.startswith("-"):
         ids = session.app.runs(limit=20).ids() if session.connected else []
         return ["last", *(short(i) for i in ids)]
+    if (found := _places(session, words)) is not None:
+        return found
+    if command == "interrupt" and len(words) == 2:
+        return ["keep", "cancel"]
     if command == "run" and not current.startswith("-"):
         return [f"{name}=" for name in inputs(session, words[1])]
     return [*_options(TABLE[command].options), "--help"]
+
+
+def _places(session: Session, words: Sequence[str]) -> list[str] | None:
+    """Paths, and the signals that are heard there; None: none stands here."""
+    command, current, before = words[0], words[-1], words[-2]
+    if current.startswith("-") or len(words) < 3 or not session.connected:
+        return None
+    if command in OPEN_COMMANDS and len(words) in (3, 4):
+        waiting = session.app.inbox(run=session.run(words[1]))
+        if len(words) == 3:
+            return [it.path for it in waiting]
+        return [s for it in waiting if it.path == words[2] for s in it.signals] if command == "answer" else None
+    if (command in ("enter", "inputs") and len(words) == 3) or (command == "fork" and before == "--at"):
+        return list(dict.fromkeys(step.path for step in session.run(words[1]).view().steps))
+    if command == "signal" and len(words) == 3:
+        spec = session.run(words[1]).view().spec
+        return [s for n in spec.get("nodes", ()) for s, _ in n.get("wait", {}).get("signals", ())]
+    return None
 
 
 def inputs(session: Session, flow: str) -> list[str]:

@@ -11,17 +11,19 @@ cell would be lost: there a start waits for the end.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
+from flowbook.errors import FlowbookError
 from flowbook.ids import short
+from flowbook.jupyter.answers import of_run, who
 from flowbook.jupyter.beside import Beside, Make
 from flowbook.jupyter.talking import talk
-from flowbook.jupyter.verbs import answers
-from flowbook.observe.views import RunView
+from flowbook.observe.views import RunView, State
 from flowbook.plan.records import Status
 from flowbook.show.html import run_html
 from flowbook.show.live import LiveRun
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from flowbook.jupyter.session import Session
     from flowbook.sync import SyncRun
 
+OnInterrupt = Literal["keep", "cancel"]
+STOPPING = 2.0
+"""Seconds that an interrupted cell waits for the run that it cancels."""
 HEADLESS = "FLOWBOOK_HEADLESS"
 """Set by the papermill engine: there is no page."""
 
@@ -41,6 +46,8 @@ class Display:
 
     run: SyncRun
     place: Beside
+    on_interrupt: OnInterrupt = "keep"
+    """What becomes of the run when the cell that shows it is interrupted."""
     over: bool = False
     guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -69,12 +76,13 @@ class Displays:
         """Show something below the cell: its still form, and what ``make`` makes if there is a page for it."""
         return Beside(bundle, None if make is None or self.headless else make())
 
-    def show(self, run: SyncRun) -> None:
-        """Show a run below the cell, and follow it."""
+    def show(self, run: SyncRun, *, on_interrupt: OnInterrupt | None = None) -> None:
+        """Show a run below the cell, and follow it; ``on_interrupt``: None: as the session has it."""
         self._session.last = run
         view = run.view()
-        live = None if view.status.over else lambda: LiveRun(view, answers(run), lambda new: self._picture(it, new))
-        it = Display(run, self.put(bundle(view), live), over=view.status.over)
+        answers = of_run(self._session, run)
+        live = None if view.status.over else lambda: LiveRun(view, answers, lambda new: self._picture(it, new))
+        it = Display(run, self.put(bundle(view), live), on_interrupt or self._session.on_interrupt, view.status.over)
         self._cell.append(it)
         widget = it.place.widget
         if not isinstance(widget, LiveRun):
@@ -112,12 +120,28 @@ class Displays:
         for it in mine:
             if it.over:
                 continue
+            if interrupted:
+                self._interrupted(it)
             view = it.run.view()
             if view.status.over or it.place.widget is None:
                 self._picture(it, view)
-            elif interrupted:
-                name = short(it.run.id)
-                print(f"Nobody waits for run {name} now, but it goes on: `%flow cancel {name}` stops it.")  # noqa: T201
+
+    def _interrupted(self, it: Display) -> None:
+        """Who interrupts the kernel means the cell; what becomes of the run is as they have chosen, and is said."""
+        name = short(it.run.id)
+        if it.on_interrupt == "keep":
+            print(  # noqa: T201 - never silent
+                f"Nobody waits for run {name} now, but it goes on: `%flow cancel {name}` stops it. (With "
+                f"--on-interrupt=cancel, or after `%flow interrupt cancel`, an interrupt cancels it.)"
+            )
+            return
+        status = it.run.cancel(by=who(self._session.env))
+        with contextlib.suppress(FlowbookError):  # it was cancelled, or stops when its step lets it
+            it.run.result(STOPPING)
+        ended = it.run.status
+        told = f"is {status} already" if status.over and status is not Status.CANCELLED else "was cancelled"
+        told = told if ended.over else "has been asked to stop, and stops when its step lets it"
+        print(f"Interrupted: run {name} {told}.")  # noqa: T201 - as above
 
     def _picture(self, it: Display, view: RunView) -> None:
         """Bring the still picture up to date; at the end it alone is left."""
@@ -141,6 +165,9 @@ def hint(view: RunView) -> str:
     """What can be done about it now."""
     if view.status is Status.FAILED:
         return f"%flow retry {short(view.id)}"
+    open_ones = [s for s in view.steps if s.state is State.WAITING and s.wait and (s.wait.signals or s.wait.handed_out)]
+    if open_ones and not view.status.over:
+        return f"%flow approve {short(view.id)} {open_ones[0].path}"
     if view.status in (Status.PENDING, Status.WAITING) and not view.needs:
         return f"%flow resume {short(view.id)}"
     return "" if view.status.over else f"%flow show {short(view.id)}"

@@ -6,6 +6,7 @@ loaded twice: a second load changes nothing but tries again to connect if there 
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import builtins
 import os
@@ -139,7 +140,8 @@ class Extension:
 
     def _cell_ran(self, result: Any) -> None:
         self.hook.clear()
-        interrupted = isinstance(result.error_in_exec, KeyboardInterrupt)
+        # An awaiting cell is interrupted by a cancel of its task.
+        interrupted = isinstance(result.error_in_exec, KeyboardInterrupt | asyncio.CancelledError)
         self.session.displays.cell_ends(interrupted=interrupted)
 
 

@@ -6,17 +6,25 @@ Owns: the table of commands and one short function for each. Refuses: logic; wha
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flowbook.errors import FlowbookError
 from flowbook.ids import short
 from flowbook.jupyter import fixing
+from flowbook.jupyter.answers import of_inbox, who
+from flowbook.jupyter.beside import Beside
+from flowbook.jupyter.displays import OnInterrupt
 from flowbook.jupyter.mistakes import brief, usage, without_our_frames
 from flowbook.jupyter.parse import Command, Parsed, bound, count, known, parse, unquoted_value
+from flowbook.observe.inbox import DecisionView
 from flowbook.plan.records import Status
+from flowbook.run.deciding import Answered
+from flowbook.run.saying import NOTHING
 from flowbook.show.diff import diff_html, diff_plain
 from flowbook.show.html import flow_html, runs_html
+from flowbook.show.inbox import Inbox, inbox_html, inbox_plain
 from flowbook.show.text import flow_plain, runs_plain
 
 if TYPE_CHECKING:
@@ -24,6 +32,8 @@ if TYPE_CHECKING:
     from flowbook.sync import SyncRun
 
 _WAIT = {"--wait": "until the end; raises the step's own exception"}
+_INTERRUPT = {"--on-interrupt keep|cancel": "what an interrupt of the cell does to the run"}
+_BY = {"--by NAME": "who decides (this user)", "--edit JSON": "the whole payload, where it is no set of KEY=VALUE"}
 _RUN = "RUN is an id, a unique beginning or ending of one, or `last`."
 
 TABLE = {
@@ -32,7 +42,7 @@ TABLE = {
         Command(
             "run", "Start a run and show it live; back at once with its handle.",
             '%flow run research query="a text" k=5   or   %flow run research(query=q, k=n)', "FLOW [NAME=VALUE ...]",
-            {"--key K": "re-attach to the run that has this key", **_WAIT},
+            {"--key K": "re-attach to the run that has this key", **_WAIT, **_INTERRUPT},
         ),
         Command(
             "runs", "List runs, newest first.", "%flow runs --status failed", "",
@@ -43,12 +53,34 @@ TABLE = {
             "RUN",
         ),
         Command("graph", "Show a flow's topology.", "%flow graph research", "FLOW"),
-        Command("resume", f"Carry on a run that nobody carries. {_RUN}", "%flow resume 3f2a1b9c", "RUN", _WAIT),
+        Command("resume", f"Carry on a run that nobody carries. {_RUN}", "%flow resume 3f2a1b9c", "RUN",
+                {**_WAIT, **_INTERRUPT}),
         Command("retry", f"Carry on a failed run from the step that failed. {_RUN}", "%flow retry last", "RUN",
                 {**_WAIT, "--recursion-limit N": "how often a node may be reached from now on"}),
         Command(
             "signal", f"Send a run a signal, now or before it waits for one. {_RUN}",
             '%flow signal last approved by=ana', "RUN NAME [KEY=VALUE ...]",
+        ),
+        Command(
+            "approve", f"Say yes to what a run waits for (without PATH: if it is one thing). The first counts. {_RUN}",
+            "%flow approve last   or   %flow approve 3f2a1b9c gate#1 amount=3", "RUN [PATH] [KEY=VALUE ...]", _BY,
+        ),
+        Command(
+            "reject", f"Say no to what a run waits for, and why. {_RUN}", "%flow reject last gate#1 too dear",
+            "RUN [PATH] [WHY]", _BY,
+        ),
+        Command(
+            "answer", f"Decide what a run waits for with a signal that is neither a yes nor a no. {_RUN}",
+            "%flow answer last gate#1 escalate to=ben", "RUN PATH SIGNAL [KEY=VALUE ...]", _BY,
+        ),
+        Command(
+            "inbox", "What waits for somebody's decision, across runs.", "%flow inbox --flow research", "",
+            {"--flow F": "of this flow", "--limit N": "at most so many runs (100)"},
+        ),
+        Command(
+            "interrupt", "What an interrupt of a cell does to the run that it shows: keep it going, or cancel it; "
+            "without a word, how it is now. FLOWBOOK_ON_INTERRUPT sets it for all notebooks.", "%flow interrupt cancel",
+            "[keep|cancel]",
         ),
         Command(
             "fork", f"Begin another run at one of a run's steps, with an edited state. {_RUN}",
@@ -78,6 +110,10 @@ TABLE = {
 }  # fmt: skip
 
 
+PAIRED = frozenset({"run", "signal", "fork", "approve", "reject", "answer"})
+"""Commands that take ``key=value``."""
+
+
 class Magics:
     """The commands of a session."""
 
@@ -100,7 +136,7 @@ class Magics:
             print(command.help())  # noqa: T201 - the answer to --help
             return None
         parsed = parse(rest, command)
-        if (name not in ("run", "signal", "fork") and parsed.pairs) or (name != "run" and parsed.call):
+        if (name not in PAIRED and parsed.pairs) or (name != "run" and parsed.call):
             raise usage(f"%flow {name} takes no inputs; `%flow {name} --help`")
         try:
             return self._verbs[name](parsed)
@@ -154,6 +190,56 @@ class Magics:
         needs = run.view().needs
         left = f"; it stands still: it needs {needs}" if needs else ""
         print(f"run {short(run.id)} has got {it.words[1]!r}{left}")  # noqa: T201 - the answer
+
+    def _approve(self, it: Parsed) -> None:
+        if len(it.words) not in (1, 2):
+            raise usage("%flow approve takes a run and, if it waits at several places, a path; `%flow approve --help`")
+        run, path = self._session.run(it.words[0]), it.words[1] if len(it.words) == 2 else None
+        self._decided(run, run.approve(path, **self._said(it)), "approved")
+
+    def _reject(self, it: Parsed) -> None:
+        if not it.words:
+            raise usage("%flow reject takes a run, a path if there are several, and why; `%flow reject --help`")
+        run, rest = self._session.run(it.words[0]), list(it.words[1:])
+        path = rest.pop(0) if rest and "#" in rest[0] else None
+        self._decided(run, run.reject(path, " ".join(rest), **self._said(it)), "rejected")
+
+    def _answer(self, it: Parsed) -> None:
+        if len(it.words) != 3:
+            raise usage("%flow answer takes a run, a path and a signal; `%flow answer --help`")
+        run = self._session.run(it.words[0])
+        said = run.answer(it.words[1], it.words[2], **self._said(it))
+        self._decided(run, said, f"answered with {said.signal!r}")
+
+    def _said(self, it: Parsed) -> dict[str, Any]:
+        """Payload and who, as the verbs take them; ``by=`` is who, as ``--by`` is."""
+        return {"by": who(self._session.env), **it.pairs, **_named(it.options, "by"), "edit": _edit(it)}
+
+    def _decided(self, run: SyncRun, said: Answered, what: str) -> None:
+        needs = run.view().needs
+        left = f"; it stands still: it needs {needs}" if needs else ""
+        print(f"run {short(run.id)}: {said.path} is {what} by {said.by}{left}")  # noqa: T201 - the answer
+
+    def _inbox(self, it: Parsed) -> None:
+        session, flow = self._session, it.options.get("flow")
+        limit = count(it.options.get("limit", "100"), "--limit")
+        found = session.app.inbox(flow=flow, limit=limit)
+        bundle = {"text/html": inbox_html(found), "text/plain": inbox_plain(found)}
+        place: list[Beside] = []
+
+        def changed(now: Sequence[DecisionView]) -> None:
+            if place:
+                place[0].still({"text/html": inbox_html(now), "text/plain": inbox_plain(now)})
+
+        place.append(session.displays.put(bundle, lambda: Inbox(found, of_inbox(session, flow, limit, changed))))
+
+    def _interrupt(self, it: Parsed) -> None:
+        if len(it.words) > 1:
+            raise usage("%flow interrupt takes keep or cancel; `%flow interrupt --help`")
+        if it.words:
+            self._session.on_interrupt = _on_interrupt(it.words[0])
+        means = "goes on" if self._session.on_interrupt == "keep" else "is cancelled"
+        print(f"when a cell is interrupted, the run that it shows {means}")  # noqa: T201 - the answer
 
     def _fork(self, it: Parsed) -> SyncRun:
         __tracebackhide__ = True
@@ -212,7 +298,8 @@ class Magics:
         """Show a run that goes on; wait where that is asked for, or where nobody would see the end."""
         __tracebackhide__ = True
         displays = self._session.displays
-        displays.show(run)
+        chosen = it.options.get("on-interrupt")
+        displays.show(run, on_interrupt=None if chosen is None else _on_interrupt(chosen))
         # Who waits without looking for a run that listens would wait for the cell that sends the signal.
         if "wait" in it.options or (displays.headless and not run.view().listens):
             try:
@@ -224,6 +311,29 @@ class Magics:
     def _evaluate(self, expression: ast.expr) -> Any:
         code = compile(ast.Expression(expression), "<%flow run>", "eval")
         return eval(code, self._session.namespace)  # noqa: S307 - the user's own expression, in the user's namespace
+
+
+def _named(options: Mapping[str, str], name: str) -> dict[str, str]:
+    return {name: options[name]} if name in options else {}
+
+
+def _edit(it: Parsed) -> Any:
+    """The payload that stands in ``--edit``. Raises a usage error for what is no JSON."""
+    text = it.options.get("edit")
+    if text is None:
+        return NOTHING
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise usage(f"--edit {text!r} is not JSON: {error}") from None
+
+
+def _on_interrupt(text: str) -> OnInterrupt:
+    if text == "keep":
+        return "keep"
+    if text == "cancel":
+        return "cancel"
+    raise usage(f"{text!r}: an interrupt lets a run go on (keep) or cancels it (cancel)")
 
 
 def overview() -> str:

@@ -19,7 +19,12 @@ from flowbook.jupyter.parse import known
 
 if TYPE_CHECKING:
     from flowbook.app import Registered
+    from flowbook.jupyter.displays import OnInterrupt
     from flowbook.sync import SyncApp, SyncRun
+
+
+ON_INTERRUPT = "FLOWBOOK_ON_INTERRUPT"
+"""``keep`` (the default) or ``cancel``."""
 
 
 class Session:
@@ -32,6 +37,9 @@ class Session:
         self.env = env
         self.flows: dict[str, Graph] = {}
         self.last: SyncRun | None = None
+        chosen = env.get(ON_INTERRUPT)
+        self.on_interrupt: OnInterrupt = "cancel" if chosen == "cancel" else "keep"
+        """What becomes of a run when the cell that shows it is interrupted, where its start does not say."""
         self.displays = Displays(self)
         self._connection: Connection | None = None
         self._app: SyncApp | None = None

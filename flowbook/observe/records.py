@@ -171,6 +171,11 @@ def _step(step: StepView) -> dict[str, Any]:
     }
 
 
+def answered_record(path: str, signal: str | None, by: str, payload: Any, at: datetime | None) -> dict[str, Any]:
+    """A decision that was delivered."""
+    return {"path": path, "signal": signal, "by": by, "at": moment(at), "payload": plain(payload)}
+
+
 def _wait(wait: WaitView | None) -> dict[str, Any] | None:
     return None if wait is None else {
         "signals": list(wait.signals),

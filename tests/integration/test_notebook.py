@@ -383,7 +383,7 @@ def test_tab_knows_commands_flows_and_runs(talk: Kernel) -> None:
     talk(RESEARCH)
     talk("%flow run research query=1 --wait")
     assert "%%flow" in talk.complete("%%fl")
-    assert talk.complete("%flow re") == ["resume", "retry"]
+    assert talk.complete("%flow re") == ["reject", "resume", "retry"]
     assert talk.complete("%flow run res") == ["research"]
     assert "query=" in talk.complete("%flow run research ")
     assert talk.complete("%flow run research --k") == ["--key"]
