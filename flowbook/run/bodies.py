@@ -19,7 +19,7 @@ from flowbook.graph.binding import StateView
 from flowbook.graph.body import Body
 from flowbook.graph.mapping import Map
 from flowbook.ids import plain
-from flowbook.plan.calls import outer_of
+from flowbook.plan.calls import Asked, outer_of
 from flowbook.plan.commands import BeginWait, EndHandOut, EndWait, RunChild, StartStep, TakeAnswer, TakeSignal
 from flowbook.plan.events import AttemptFailed, ChildStarted, SignalRefused, StepStarted, WaitBegan
 from flowbook.plan.journal import Entry, Kind, to_entry
@@ -52,16 +52,27 @@ class Bodies:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self.desk = Desk(self._record, runner._latch.open, runner.tools.key, runner.row.created_at)
-        self.desk.stop, self.desk.add = self._stop, self._add
-        self.desk.read = runner.tools.store.outcomes_now
-        if runner.tools.always_suspend:
-            self.desk.quiet = QUIET_WHEN_SUSPENDING
+        self._desk: Desk | None = None
         self.streaming = runner.tools.streams.of(runner.row, runner._attempts)
         self._aside: set[str] = set()
         """Bodies that are being put aside."""
         self._unproven: set[str] = set()
         """Bodies that were under way when a process died: until one comes on, what it calls is suspect as well."""
+
+    @property
+    def desk(self) -> Desk:
+        """Where calls are asked for; made with the first context, as most runs ask for nothing."""
+        if self._desk is None:
+            runner = self._runner
+            self._desk = desk = Desk(self._record, runner._latch.open, runner.tools.key, runner.row.created_at)
+            desk.stop, desk.add, desk.read = self._stop, self._add, runner.tools.store.outcomes_now
+            if runner.tools.always_suspend:
+                desk.quiet = QUIET_WHEN_SUSPENDING
+        return self._desk
+
+    def asked(self) -> Sequence[Asked]:
+        """The calls that wait for something to be done."""
+        return self._desk.asked() if self._desk is not None else ()
 
     def _record(self) -> Run:
         return self._runner._run
@@ -86,8 +97,8 @@ class Bodies:
 
     async def tried(self, command: StartStep, view: View) -> Outcome:
         """Try a step once, a node's or a call's; what its calls have to say of it comes first."""
-        desk, aside = self.desk, self._aside
-        bench, wanted = self._runner._bench, desk.known.get(command.path)
+        bench, aside = self._runner._bench, self._aside
+        wanted = self._desk.known.get(command.path) if self._desk is not None else None
         try:
             if wanted is not None:
                 outcome = await tried(bench, wanted, command, view, self._runner.tools.clock.now)
@@ -95,30 +106,31 @@ class Bodies:
                 outcome = await self._runner._maps.attempt(command, view)
             else:
                 outcome = await (compensate if command.undoes else attempt)(bench, command, view)
-            if outcome.entry is not None and desk.callers:
-                await desk.begun(command.path)
+            if outcome.entry is not None and self._desk is not None and self._desk.callers:
+                await self._desk.begun(command.path)
             if command.path in self.streaming.open and command.path not in aside:
                 kind = None if outcome.entry is None else outcome.entry.kind
                 await self.streaming.end(command.path, well=kind is not None, settled=kind is not Kind.HANDED_OUT)
         except asyncio.CancelledError:
             self.streaming.put_aside(command.path)
             if command.path not in aside:
-                desk.leave(command.path, returned=False)
+                self.desk.leave(command.path, returned=False)
             raise
         if command.path in aside:
             self.streaming.put_aside(command.path)
             return Outcome(command, cancelled=True)
-        if desk.callers and (error := desk.leave(command.path, returned=outcome.entry is not None)):
-            return Outcome(command, error=error)
+        if self._desk is not None and self._desk.callers:
+            error = self._desk.leave(command.path, returned=outcome.entry is not None)
+            return outcome if error is None else Outcome(command, error=error)
         return outcome
 
     def has_stopped(self, path: str) -> bool:
         """True if an attempt was cancelled by us: its body was put aside, or does not want the call any more."""
-        return path in self._aside or path in self.desk.withdrawn
+        return path in self._aside or (self._desk is not None and path in self._desk.withdrawn)
 
     async def missed(self, command: StartStep) -> bool:
         """Make a call known that is about to be tried; True: an attempt at it died with its process, and counts."""
-        request = self.desk.open.get(command.path)
+        request = self.desk.open.get(command.path) if self._desk is not None else None
         if request is None:
             return False
         self.desk.known[command.path] = request.wanted
@@ -138,11 +150,11 @@ class Bodies:
 
     def have_called(self, path: str) -> bool:
         """True if the body at a path makes durable calls: they tell that it has begun."""
-        return self.desk.has_called(path)
+        return self._desk is not None and self._desk.has_called(path)
 
     def has_asked(self, path: str) -> bool:
         """True if a body waits for the call at a path."""
-        return path in self.desk.open
+        return self._desk is not None and path in self._desk.open
 
     def mind(self, command: Minded, pauses: Pauses, read: int) -> WaitBegan | SignalRefused | Outcome:
         """What a command comes to that is about a call, as `Pauses.mind` does it for nodes."""
@@ -163,7 +175,7 @@ class Bodies:
 
     def is_suspect(self, path: str) -> bool:
         """True if a call may have been under way when a process died."""
-        if path not in self.desk.known:
+        if self._desk is None or path not in self._desk.known:
             if path in self._runner._suspects:
                 self._unproven.add(path)
             return False
@@ -171,6 +183,8 @@ class Bodies:
 
     def called(self, path: str) -> Wanted | None:
         """The durable call at a path; None: it is a node's."""
+        if self._desk is None:
+            return None
         request = self.desk.open.get(path)
         return self.desk.known.get(path) or (request.wanted if request is not None else None)
 
@@ -188,7 +202,7 @@ class Bodies:
         if self._unproven:
             told = [e.path for e in entries if e.kind in (Kind.FINISHED, Kind.WAITING)]
             self._unproven -= {b for b in self._unproven if any(path.startswith(f"{b}/") for path in told)}
-        if not self.desk.open and not self.desk.flying:
+        if self._desk is None or not (self._desk.open or self._desk.flying):
             return
         if self._runner.tools.always_suspend:
             await self._put_aside(self.desk.bodies_of(entries, self._runner._tasks))
@@ -198,7 +212,9 @@ class Bodies:
 
     def rest(self) -> float | None:
         """Seconds until all that is under way may be put aside; 0: now, or nothing is; None: it does something."""
-        return self.desk.rest(self._runner._tasks) if self._runner._tasks else 0.0
+        if not self._runner._tasks:
+            return 0.0
+        return self._desk.rest(self._runner._tasks) if self._desk is not None else None
 
     async def put_aside(self, *, waiting: bool = False) -> None:
         """Put aside what is under way; with ``waiting``: only bodies that wait for calls nobody is trying."""
@@ -238,13 +254,14 @@ class Bodies:
 
     def stop(self) -> None:
         """Everything is about to be cancelled for good."""
-        for caller in self.desk.callers.values():
+        for caller in self._desk.callers.values() if self._desk is not None else ():
             caller.close(keep=True)
 
     def close(self) -> None:
         """The run is let go of."""
         self.streaming.close(over=self._runner.run is not None)
-        del self.desk, self._runner
+        self._desk = None
+        del self._runner
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ further write.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -104,14 +105,28 @@ class Runner:
         self._bodies = Bodies(self)
         self._bench = Bench.of(tools, graph, self._kept, self._bodies.context, self._recompute)
         self._pauses = Pauses(self._bench)
-        self._judge = Judge(graph, tools, self._bodies.called, self._bodies.told)
-        self._children = Children(tools, row, self._bench)
-        self._maps = Maps(self._bench, tools.store, row.id)
-        self._undoings = Undoings(tools.store, graph, row)
         self._given: Mapping[str, Any] = {}
         self._run: Run
         self.run: Run | None = None
         """The record at the end, for callers in this process."""
+
+    # Made when first asked for: most runs have none of these, and a short one would live mostly for making them.
+
+    @functools.cached_property
+    def _judge(self) -> Judge:
+        return Judge(self.graph, self.tools, self._bodies.called, self._bodies.told)
+
+    @functools.cached_property
+    def _children(self) -> Children:
+        return Children(self.tools, self.row, self._bench)
+
+    @functools.cached_property
+    def _maps(self) -> Maps:
+        return Maps(self._bench, self.tools.store, self.row.id)
+
+    @functools.cached_property
+    def _undoings(self) -> Undoings:
+        return Undoings(self.tools.store, self.graph, self.row)
 
     @property
     def attempts(self) -> dict[str, int]:
@@ -159,7 +174,8 @@ class Runner:
             self.tools.ticker.discard(self)
             # They hold methods of this runner: a circle, which would be left to the garbage collector.
             self._bodies.close()
-            del self._bench, self._pauses, self._children, self._maps, self._judge, self._bodies
+            for part in ("_bench", "_pauses", "_children", "_maps", "_judge", "_bodies"):
+                self.__dict__.pop(part, None)
 
     async def _begin(self) -> None:
         store, graph = self.tools.store, self.graph
@@ -186,7 +202,7 @@ class Runner:
         now = self.tools.clock.now() if timed else _NO_TIME
         if self._run.children and (self.graph.races or self._run.halted):
             await self._children.stop_losers(self._run)
-        asked = self._bodies.desk.asked()
+        asked = self._bodies.asked()
         commands = decide(self.graph, self._run, now, self._pauses.letters, asked)
         until: datetime | None = None
         listening = moved = starting = False
@@ -218,7 +234,7 @@ class Runner:
         if moved:
             return None
         # What ought to run and could not be begun just now is no reason to park, nor what bodies have asked for since.
-        still = not starting and self._bodies.desk.asked() == asked
+        still = not starting and self._bodies.asked() == asked
         if still and (listening if until is None else self._is_far(until)) and self._is_idle():
             if self.tools.always_suspend or not (linger := self._children.linger):
                 await self._bodies.put_aside()
@@ -325,7 +341,8 @@ class Runner:
         candidate, entries = self._run, []
         for outcome in outcomes:
             path = outcome.command.path
-            self._tasks.pop(path, None)
+            if self._tasks:
+                self._tasks.pop(path, None)
             self._attempts.pop(path, None)
             self._unnoted.pop(path, None)
             if outcome.cancelled or not standing_at(candidate, path):
