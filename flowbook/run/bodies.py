@@ -21,7 +21,7 @@ from flowbook.graph.mapping import Map
 from flowbook.ids import plain
 from flowbook.plan.calls import Asked, outer_of
 from flowbook.plan.commands import BeginWait, EndHandOut, EndWait, RunChild, StartStep, TakeAnswer, TakeSignal
-from flowbook.plan.events import AttemptFailed, ChildStarted, SignalRefused, StepStarted, WaitBegan
+from flowbook.plan.events import AttemptFailed, ChildStarted, Event, SignalRefused, StepStarted, WaitBegan
 from flowbook.plan.journal import Entry, Kind, to_entry
 from flowbook.plan.records import Run, View
 from flowbook.run import item_runs, scopes
@@ -161,7 +161,29 @@ class Bodies:
         assert not isinstance(command, TakeAnswer | EndHandOut), "what a call's step returns is its result"
         return minded(self.desk.open[command.path].wanted, command, pauses, read, self._now())
 
-    async def child(self, command: RunChild, children: Children) -> ChildStarted | Outcome | None:
+    async def mind_children(self, commands: Sequence[RunChild], children: Children) -> bool:
+        """Have children under way and hear of their ends; all together, so that what is written for them shares
+        commits. False: nothing of it now.
+        """
+        runner, run = self._runner, self._record()
+        if runner._draining or not runner.tools.store.steady:
+            return False
+        wanted = [c for c in commands if not children.alive(c.path, run) or run.children[c.path].again]
+        # A task each would be for nothing where there is one, as for a sub-flow.
+        asked = [self._child(command, children) for command in wanted]
+        found = [await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked, return_exceptions=True)
+        told: list[Event] = []
+        for done in found:
+            if isinstance(done, BaseException):
+                raise done
+            if isinstance(done, Outcome):
+                runner._outcomes.append(done)
+            elif done is not None:
+                told.append(done)
+        await runner._append(told)
+        return any(done is not None for done in found)
+
+    async def _child(self, command: RunChild, children: Children) -> ChildStarted | Outcome | None:
         """What a command about a child comes to: of a sub-flow's node, an item, or one that a body has spawned."""
         if "/" not in command.path:
             runner, run = self._runner, self._record()

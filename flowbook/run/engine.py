@@ -64,6 +64,8 @@ class Engine:
         self._mine: set[UUID] = set()
         self._parked: set[UUID] = set()
         """Those of them that this process has parked: the store knows them by itself."""
+        self._beginning = 0
+        """Children that are being started, and will be carried here."""
         self._strays: set[UUID] = set()
         """Those that it neither carries nor has parked: somebody else had them last."""
         self._promised: set[UUID] = set()
@@ -142,7 +144,12 @@ class Engine:
         claims it: a kernel counts the children of its runs among its own.
         """
         room = MOST_CHILDREN if self._queues is None else self._concurrency
-        started = await self.tools.store.start(replace(new, claim=new.claim and len(self._tasks) < room))
+        claim = new.claim and len(self._tasks) + self._beginning < room
+        self._beginning += claim
+        try:
+            started = await self.tools.store.start(replace(new, claim=claim))
+        finally:
+            self._beginning -= claim
         row = started.row
         if row.id != new.id:
             return row, False

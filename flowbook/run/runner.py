@@ -206,6 +206,7 @@ class Runner:
         commands = decide(self.graph, self._run, now, self._pauses.letters, asked)
         until: datetime | None = None
         listening = moved = starting = False
+        kin: list[RunChild] = []
         self._barred = False
         for command in commands:
             match command:
@@ -221,13 +222,15 @@ class Runner:
                 case BeginMap() | CollectItem() | EndMap():
                     moved = await self._mind(command) or moved
                 case RunChild():
-                    moved = await self._mind(command) or moved
-                    alive = self._children.alive(command.path, self._run)
-                    listening, starting = listening or alive, starting or not alive
+                    kin.append(command)
                 case CompleteRun() | FailRun() | CancelRun():
                     return await close(self, command)
                 case _:
                     assert_never(command)
+        if kin:
+            moved = await self._bodies.mind_children(kin, self._children) or moved
+            alive = [self._children.alive(child.path, self._run) for child in kin]
+            listening, starting = listening or any(alive), starting or not all(alive)
         if self._draining and self._bodies.rest() == 0:
             await self._bodies.put_aside()
             return await self._release(Status.PENDING, 0.0, Ending.HANDED_BACK)
@@ -243,14 +246,12 @@ class Runner:
         await self._wait(until)
         return None
 
-    async def _mind(self, command: ToMind | BeginMap | CollectItem | EndMap | RunChild) -> bool:
-        """Begin or end a pause or a map, end what was handed out, or have a child under way; False: not now."""
+    async def _mind(self, command: ToMind | BeginMap | CollectItem | EndMap) -> bool:
+        """Begin or end a pause or a map, or end what was handed out; False: not now."""
         if self._draining or not self.tools.store.steady:
             return False
-        if isinstance(command, RunChild):
-            done: Event | Outcome | None = await self._bodies.child(command, self._children)
-        elif isinstance(command, BeginMap | CollectItem | EndMap):
-            done = await self._maps.mind(command, self._run)
+        if isinstance(command, BeginMap | CollectItem | EndMap):
+            done: Event | Outcome = await self._maps.mind(command, self._run)
             self._errors.pop(command.path, None)  # an item's failure is in the journal, and there may be many
         elif self._bodies.has_asked(command.path):
             done = self._bodies.mind(command, self._pauses, self._read)
@@ -260,9 +261,9 @@ class Runner:
             self._outcomes.append(done)
             if isinstance(command, TakeSignal | TakeAnswer) and (decided := self._pauses.decision(command)):
                 await self._append([decided])
-        elif done is not None:
+        else:
             await self._append([done])
-        return done is not None
+        return True
 
     async def _start(self, command: StartStep) -> None:
         if command.path in self._attempts or self._draining or not self.tools.store.steady:

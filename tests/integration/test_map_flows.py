@@ -219,6 +219,29 @@ async def test_a_killed_map_is_carried_on_from_its_stored_source(place: Place) -
 
 
 @scenario
+async def test_children_that_begin_and_end_together_share_their_commits(place: Place) -> None:
+    """What is written for forty of them, twenty at once, is less than one statement for each."""
+    from flowbook.store import driver
+
+    @step
+    async def begin(n: int) -> dict[str, int]:
+        return {"n": n}
+
+    flow = graph("outer", map_(graph("inner", begin), over="ns", concurrency=20))
+    writes = ("start", "append", "append one", "settle", "settle family")
+    asked: list[str] = []
+    async with place.opened() as app:
+        await (await app.start(flow, ns=[0])).result()
+        driver.set_tap(lambda name, phase: asked.append(name) if phase == "sent" else None)
+        try:
+            await (await app.start(flow, ns=list(range(ITEMS)))).result()
+        finally:
+            driver.set_tap(None)
+    if not place.always_suspend:
+        assert sum(asked.count(name) for name in writes) < ITEMS
+
+
+@scenario
 async def test_a_cancel_stops_children_that_others_carry(place: Place) -> None:
     """They are told durably, wherever they are, and no other one begins."""
     from flowbook.graph.pause import wait

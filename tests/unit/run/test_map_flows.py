@@ -115,6 +115,25 @@ async def test_no_more_children_than_the_concurrency_are_under_way(apps: Apps) -
 
 
 @scenario
+async def test_a_worker_takes_no_more_children_than_it_has_room_for(apps: Apps) -> None:
+    """Eight begin together; three are carried, the parent among them while it is not parked, and the others wait."""
+    app, work = await apps.open(), Work()
+    work.gates = {n: asyncio.Event() for n in range(8)}
+    flow = graph("f", map_(work.flow, over="ns", concurrency=8))
+    await app.register(flow)
+    working = asyncio.create_task(app.work(concurrency=3))
+    await until(lambda: app.engine._queues is not None)
+    run = await app.start(flow, ns=list(range(8)))
+    await until(lambda: sum(k.endswith("child") for k in apps.kinds(run)) == 8)
+    await until(lambda: work.at_once >= 2)
+    for gate in work.gates.values():
+        gate.set()
+    assert len((await run.result())["work"]) == 8
+    assert work.most <= 3
+    working.cancel()
+
+
+@scenario
 async def test_an_item_is_the_flows_first_parameter_or_as_a_dict_its_input(apps: Apps) -> None:
     """A number; a dict of inputs; with item= whatever it is, a dict too."""
     app = await apps.open()
