@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID
 
-from flowbook import deciding
+from flowbook import deciding, printed
 from flowbook.clock import WallClock
 from flowbook.codec import encode
 from flowbook.errors import (
@@ -251,6 +251,8 @@ class App:
         found = Runs(self, RunQuery(self.options.namespace, flow)).limit(limit)
         return found if status is None else found.status(status)
 
+    outputs = printed.outputs
+
     async def children(self, run_id: UUID) -> Sequence[RunRow]:
         """Rows of the runs that a run has started, in the order of their start."""
         self._ours(await self.store.run(run_id))
@@ -404,12 +406,10 @@ class App:
 
     async def _cancelled(self, run_id: UUID, ended: Ended | None) -> RunCancelled:
         told = RunCancelled(f"run {run_id} was cancelled")
-        if ended and ended.run:
-            said = notes(ended.run)
-        elif has_compensations(await self._spec(await self.store.run(run_id))):
+        here = ended.run if ended else None
+        said = notes(here) if here else ()
+        if not here and has_compensations(await self._spec(await self.store.run(run_id))):
             said = lines((await self.view(run_id)).not_undone)
-        else:
-            said = ()
         for line in said:
             told.add_note(line)
         return told

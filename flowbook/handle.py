@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flowbook.observe.diffs import Diff
     from flowbook.observe.events import RunEvent
     from flowbook.observe.views import RunView
+    from flowbook.plan.outputs import Output
     from flowbook.ports import RunRow
     from flowbook.run.deciding import Answered
     from flowbook.travel import Moment
@@ -80,6 +81,10 @@ class Run:
     async def cancel(self, *, by: str = "user") -> Status:
         """Ask it to stop; the answer is its status then: over already, or about to end."""
         return (await self.app.cancel(self.id, by=by)).status
+
+    async def outputs(self, path: str | None = None) -> Sequence[Output]:
+        """What its steps printed, logged and displayed, or one of them (`App.outputs`)."""
+        return await self.app.outputs(self.id, path)
 
     async def children(self) -> Sequence[RunRow]:
         """The runs that it has started, in the order of their start."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from flowbook.plan.journal import Entry
+from flowbook.plan.outputs import Output
 from flowbook.plan.query import RunQuery, RunSummary
 from flowbook.plan.records import Status
 from flowbook.plan.streamed import BEGINNING, Chunk, News
@@ -447,6 +448,14 @@ class Store(Protocol):
 
     def on_news(self, callback: Callable[[UUID], None]) -> None:
         """Call back on this loop when a run has streamed text, here or in another process. A hint: it may be lost."""
+        ...
+
+    async def keep_outputs(self, outputs: Sequence[Output]) -> None:
+        """Keep what attempts printed and displayed; one that is there already (path, attempt, n) is written over."""
+        ...
+
+    async def outputs(self, run_id: UUID, path: str | None = None) -> Sequence[Output]:
+        """What was kept of a run, or of one path, in the order of time."""
         ...
 
     async def settle(self, settlement: Settlement) -> bool:

@@ -20,6 +20,7 @@ from flowbook.observe.diffs import Diff
 from flowbook.observe.events import RunEvent
 from flowbook.observe.inbox import DecisionView
 from flowbook.observe.views import RunView, StepView
+from flowbook.plan.outputs import Output
 from flowbook.plan.query import MOST_COUNTED, Count, RunQuery, RunSummary
 from flowbook.plan.records import Failure, Status
 from flowbook.ports import RunRow
@@ -253,6 +254,10 @@ class SyncRun:
     def current(self) -> tuple[str, ...]:
         """Paths that are under way, or wait for a signal, a time or another attempt."""
         return tuple(s.path for s in self.steps if s.state in ("running", "retrying", "waiting"))
+
+    def outputs(self, path: str | None = None) -> Sequence[Output]:
+        """What its steps printed, logged and displayed, or one of them, in the order of time (`App.outputs`)."""
+        return self._app.portal.call(self._run.outputs(path))
 
     @property
     def children(self) -> Sequence[RunRow]:

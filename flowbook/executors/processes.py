@@ -3,24 +3,28 @@
 Owns: starting the child, sending the body, reading its result, killing it when the attempt is cancelled.
 Refuses: being fast; a child costs an interpreter's start. Bodies travel by cloudpickle where it is installed (functions
 of a notebook), else by pickle.
+
+The child answers in frames, a letter, a length and the content: pieces of output as they come (`child.py`), and in the
+end the result. What it prints is printed here, by the attempt, as if the step had run here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 import struct
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
+from flowbook.capture import routing
 from flowbook.errors import FlowbookError, RunError, Unencodable
-from flowbook.graph.binding import call
 
-_HEADER = struct.Struct("!Q")
-_CALLER = call.__code__.co_filename
-_CHILD = "from flowbook.executors.processes import child; child()"
+HEADER = struct.Struct("!Q")
+FRAME = struct.Struct("!cQ")
+OUTPUT, RESULT = b"o", b"r"
+_CHILD = "from flowbook.executors.child import child; child()"
 
 
 class ProcessExecutor:
@@ -31,20 +35,20 @@ class ProcessExecutor:
 
         Raises `Unencodable` if the body cannot travel, `RunError` if the child dies.
         """
-        data = _dumps(body)
+        data = dumps(body)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", _CHILD, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             env=None, start_new_session=True,
         )  # fmt: skip
         try:
             setup = pickle.dumps(sys.path)
-            message = _HEADER.pack(len(setup)) + setup + _HEADER.pack(len(data)) + data
-            answer, _ = await process.communicate(message)
+            message = HEADER.pack(len(setup)) + setup + HEADER.pack(len(data)) + data
+            answer = await _answer(process, message)
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        if process.returncode != 0:
+        if answer is None:
             raise RunError(f"the step's process died with exit status {process.returncode} and left no result")
         ok, value, told = pickle.loads(answer)  # noqa: S301  our own child on our own pipe
         if ok:
@@ -56,44 +60,44 @@ class ProcessExecutor:
         """Nothing to do: each child belongs to its attempt."""
 
 
-def child() -> None:
-    """Be the child: read a body from standard input, run it, write what came of it."""
-    import os
-
-    answer = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what the step prints must not mix with the answer
-    sys.path[:] = pickle.loads(_read())  # noqa: S301  our own parent on our own pipe
-    body = pickle.loads(_read())  # noqa: S301  likewise
-    try:
-        outcome: tuple[bool, Any, str] = (True, body(), "")
-    except Exception as error:  # every exception of a step is a result here
-        outcome = (False, error, _told(error))
-    try:
-        data = _dumps(outcome)
-        if not outcome[0]:
-            pickle.loads(data)  # noqa: S301  an exception may pickle and yet not come back
-    except Exception as error:
-        ok, value, told = outcome
-        what = "result" if ok else f"exception ({type(value).__qualname__}: {value})"
-        data = pickle.dumps((False, RunError(f"the step's {what} cannot leave its process: {error}"), told))
-    answer.write(data)
-    answer.flush()
+async def _answer(process: asyncio.subprocess.Process, message: bytes) -> bytes | None:
+    """The result; what is printed meanwhile is printed here. None: the child died."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: its end says so below
+        process.stdin.write(message)
+        await process.stdin.drain()
+        process.stdin.close()
+    answer = None
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        while answer is None:
+            letter, size = FRAME.unpack(await process.stdout.readexactly(FRAME.size))
+            content = await process.stdout.readexactly(size)
+            if letter == RESULT:
+                answer = content
+            else:
+                _put_out(*pickle.loads(content))  # noqa: S301  our own child on our own pipe
+    await process.wait()
+    return answer if process.returncode == 0 else None
 
 
-def _told(error: BaseException) -> str:
-    """The traceback from the step's own frames on."""
-    tb = error.__traceback__
-    while tb is not None and tb.tb_next is not None and tb.tb_frame.f_code.co_filename in (__file__, _CALLER):
-        tb = tb.tb_next
-    return "".join(traceback.format_exception(type(error), error, tb))
+def _put_out(kind: str, *what: Any) -> None:
+    keeper = routing.current.get()
+    if kind in ("stdout", "stderr"):
+        getattr(sys, kind).write(*what)
+    elif kind == "handler":  # what a handler of logging wrote: the record itself is noted as one
+        token = routing.quiet.set(True)
+        try:
+            sys.stderr.write(*what)
+        finally:
+            routing.quiet.reset(token)
+    elif kind == "display":
+        routing.show(*what)
+    elif keeper is not None:
+        keeper.write("log" if kind == "log" else "error", *what)
 
 
-def _read() -> bytes:
-    (size,) = _HEADER.unpack(sys.stdin.buffer.read(_HEADER.size))
-    return sys.stdin.buffer.read(size)
-
-
-def _dumps(thing: Any) -> bytes:
+def dumps(thing: Any) -> bytes:
     try:
         import cloudpickle as pickler  # heavy, optional: only a process step needs it
     except ImportError:

@@ -10,12 +10,14 @@ in one raises ``CancelledError`` and counts as not made: it is made when the bod
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from flowbook.graph.binding import StateView
+from flowbook.capture import figures, routing
+from flowbook.capture.shelf import Shelf
+from flowbook.graph.binding import StateView, slots
 from flowbook.graph.body import Body
 from flowbook.graph.mapping import Map
 from flowbook.ids import plain
@@ -81,9 +83,7 @@ class Bodies:
         """What the step of an attempt may ask about its run; a coroutine function may make durable calls with it."""
         runner, path, desk = self._runner, command.path, self.desk
         state = StateView(Copies(view.values, runner.tools.key, runner._kept, runner.tools.store.outcomes_now))
-        wanted = desk.known.get(path)
-        step: Any = wanted.step if wanted is not None else runner.graph.nodes[command.node].step
-        step = step.step if isinstance(step, Map) else step
+        step = self._step_of(command)
         # Of this attempt: once it is put aside it makes no calls any more. A compensation makes none.
         caller = None if command.undoes else desk.caller(path, command.token)
         if caller is not None and step.is_async:
@@ -95,8 +95,26 @@ class Bodies:
 
     # -- trying --------------------------------------------------------------------------------------------------------
 
-    async def tried(self, command: StartStep, view: View) -> Outcome:
-        """Try a step once, a node's or a call's; what its calls have to say of it comes first."""
+    def tried(self, command: StartStep, view: View) -> Awaitable[Outcome]:
+        """Try a step once, a node's or a call's, in the running task; what it prints, displays and plots is kept."""
+        tools = self._runner.tools
+        if tools.outputs is not None:
+            routing.current.set(Shelf(tools.outputs, self._runner.row, command))
+            if plots(self._step_of(command)) and not command.undoes:
+                return self._drawn(command, view)
+        return self._tried(command, view)
+
+    async def _drawn(self, command: StartStep, view: View) -> Outcome:
+        async with self._runner.tools.studio.drawing():
+            return await self._tried(command, view)
+
+    def _step_of(self, command: StartStep) -> Any:
+        wanted = self._desk.known.get(command.path) if self._desk is not None else None
+        step: Any = wanted.step if wanted is not None else self._runner.graph.nodes[command.node].step
+        return step.step if isinstance(step, Map) else step
+
+    async def _tried(self, command: StartStep, view: View) -> Outcome:
+        """What its calls have to say of it comes first."""
         bench, aside = self._runner._bench, self._aside
         wanted = self._desk.known.get(command.path) if self._desk is not None else None
         try:
@@ -298,3 +316,12 @@ class Bodies:
 
     def _now(self) -> datetime:
         return self._runner.tools.clock.now()
+
+
+def plots(step: Any) -> bool:
+    """True if a step takes turns with others that plot; not a coroutine with a context: it may wait for one."""
+    cached: bool | None = step.__dict__.get("_plots")
+    if cached is None:
+        here = step.policy.executor != "process" and not (step.is_async and slots(step).context)
+        cached = step.__dict__["_plots"] = here and figures.draws(step.fn)
+    return cached

@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+from flowbook.capture import routing
+from flowbook.capture.collector import Collector
 from flowbook.errors import CodeMissing, StoreUnavailable
 from flowbook.graph.flow import Graph
 from flowbook.plan.records import Run, Status
@@ -57,7 +59,11 @@ class Engine:
     """Runs runs. Lives on one event loop; none of its methods may be called from another thread."""
 
     def __init__(self, tools: Tools) -> None:
-        self.tools = replace(tools, start=self.start_child, adopt=self.adopt, ended=self._record_of, graph=self.graph)
+        self.outputs = Collector(tools.store.keep_outputs, tools.clock.now)
+        self.tools = replace(
+            tools, start=self.start_child, adopt=self.adopt, ended=self._record_of, graph=self.graph,
+            outputs=self.outputs,
+        )  # fmt: skip
         self._graphs: dict[str, Graph] = {}
         self._runners: dict[UUID, Runner] = {}
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
@@ -87,6 +93,7 @@ class Engine:
     async def open(self) -> None:
         """Begin to listen and to look after parked runs."""
         self.tools.store.on_wake(self._on_wake)
+        routing.install()
         self._loop = asyncio.create_task(self._claim_loop(), name="flowbook-claims")
 
     async def close(self, grace: float = 2.0) -> None:
@@ -108,6 +115,8 @@ class Engine:
         await self.tools.resources.close()
         self.tools.threads.shutdown()
         self.tools.processes.shutdown()
+        await self.outputs.close()
+        routing.uninstall()
 
     # -- code ----------------------------------------------------------------------------------------------------------
 

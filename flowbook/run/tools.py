@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from flowbook.capture.collector import Collector
+from flowbook.capture.figures import Studio
 from flowbook.clock import Clock
 from flowbook.errors import NotConnected
 from flowbook.graph.flow import Graph
@@ -55,6 +57,10 @@ class Tools:
     """See to it that a child is carried, here if nobody else does (the engine's)."""
     ended: Callable[[UUID], Run | None] = lambda _: None
     """The record of a run that has ended here lately (the engine's)."""
+    outputs: Collector | None = None
+    """What steps print and display; None: it is not kept (the engine's)."""
+    studio: Studio = field(default_factory=Studio)
+    """Where steps plot, one at a time."""
     graph: Callable[[str], Graph | None] = lambda _: None
     """The registered code behind a fingerprint (the engine's)."""
     streams: Streams = field(init=False)

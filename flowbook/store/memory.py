@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 from flowbook.errors import DeclarationError, StoreError, StoreUnavailable
 from flowbook.plan.forks import inherited
 from flowbook.plan.journal import OUTCOMES, Entry
+from flowbook.plan.outputs import Output
 from flowbook.plan.query import MOST_RUNS, RunQuery, RunSummary
 from flowbook.plan.records import Status
 from flowbook.plan.streamed import BEGINNING, Chunk, News
@@ -314,6 +315,14 @@ class MemoryStore:
     async def news(self, run_id: UUID, seq: int = BEGINNING, n: int = 0) -> News:
         """What has happened since, as it was at one moment. Raises `RunNotFound`."""
         return (await self._turn()).news(run_id, seq, n)
+
+    async def keep_outputs(self, outputs: Sequence[Output]) -> None:
+        """Keep what attempts printed and displayed."""
+        (await self._turn()).keep_outputs(outputs)
+
+    async def outputs(self, run_id: UUID, path: str | None = None) -> Sequence[Output]:
+        """What was kept of a run, or of one path, in the order of time."""
+        return (await self._turn()).outputs(run_id, path)
 
     def on_news(self, callback: Callable[[UUID], None]) -> None:
         """Call back when a run has streamed text."""

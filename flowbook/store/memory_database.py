@@ -21,6 +21,7 @@ from flowbook.clock import Clock, WallClock
 from flowbook.errors import Fenced, PathClash, RunNotFound
 from flowbook.plan.forks import Ancestor, inherited
 from flowbook.plan.journal import OUTCOMES, Entry, Kind
+from flowbook.plan.outputs import Output
 from flowbook.plan.records import Status
 from flowbook.plan.streamed import Chunk, News
 from flowbook.ports import (
@@ -57,6 +58,8 @@ class Kept:
     """Of deliveries that may come once."""
     snapshots: list[Snapshot] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
+    outputs: dict[tuple[str, int, int], Output] = field(default_factory=dict)
+    """(path, attempt, n) -> it."""
     home: UUID | None = None
     """The worker that parked it."""
     searchable: Mapping[str, Any] = field(default_factory=dict)
@@ -356,6 +359,22 @@ class MemoryDatabase:
         for run_id, stream in streams:
             kept = self.runs[run_id]
             kept.chunks = [c for c in kept.chunks if c.stream != stream]
+
+    def keep_outputs(self, outputs: Sequence[Output]) -> None:
+        """Keep what was printed by runs that are there."""
+        for output in outputs:
+            kept = self.runs.get(output.run_id)
+            if kept is None:
+                continue
+            key = (output.path, output.attempt, output.n)
+            before = kept.outputs.get(key, output)
+            kept.outputs[key] = replace(output, at=before.at)
+
+    def outputs(self, run_id: UUID, path: str | None) -> list[Output]:
+        """What was kept, in the order of time."""
+        kept = self.runs.get(run_id)
+        found = [] if kept is None else [o for o in kept.outputs.values() if path in (None, o.path)]
+        return sorted(found, key=lambda o: (o.at, o.path, o.attempt, o.n))
 
     def news(self, run_id: UUID, seq: int, n: int) -> News:
         """What has happened since. Raises `RunNotFound`."""

@@ -7,6 +7,7 @@ Owns: putting the parts together and opening and closing them in order. Refuses:
     writer, flushes   the group commit; `patience` for runs whose row stays locked
     claims            becoming an owner
     reads, blobs      everything that is looked at; large values
+    outputs           what steps print and display
     aside             the same for who is no coroutine
     liveness, wakes   being alive, hearing of mail
     migrate           the schema
@@ -24,6 +25,7 @@ from uuid import UUID, uuid4
 
 from flowbook.errors import StoreError
 from flowbook.plan.journal import Entry
+from flowbook.plan.outputs import Output
 from flowbook.plan.query import RunQuery, RunSummary
 from flowbook.plan.records import Status
 from flowbook.plan.streamed import BEGINNING, Chunk, News
@@ -46,6 +48,7 @@ from flowbook.store.blobs import LARGE, Blobs, refuse_huge
 from flowbook.store.claims import Claims
 from flowbook.store.ledger import Ledger
 from flowbook.store.liveness import Liveness
+from flowbook.store.outputs import Outputs
 from flowbook.store.reads import PAGE, Reads
 from flowbook.store.retrying import Line
 from flowbook.store.rows import Line as JournalLine
@@ -92,6 +95,7 @@ class PostgresStore:
         self._told: list[Callable[[UUID], None]] = []
         self._stream = Line(url, "chunks")
         self._chunks = Reads(self._stream, self._blobs)
+        self._outputs = Outputs(url, self._blobs)
         self._swept = False
         self._open = False
 
@@ -126,6 +130,7 @@ class PostgresStore:
             await self._transactions.close()
         await self._writer.close()
         await self._liveness.stop()
+        await self._outputs.close()
         await self._blobs.close()
         await self._aside.close()
         await self._stream.close()
@@ -333,6 +338,14 @@ class PostgresStore:
     async def news(self, run_id: UUID, seq: int = BEGINNING, n: int = 0) -> News:
         """What has happened since, as it was at one moment. Raises `RunNotFound`."""
         return await self._reads.news(run_id, seq, n)
+
+    async def keep_outputs(self, outputs: Sequence[Output]) -> None:
+        """Keep what attempts printed and displayed, on a connection that nothing else waits for."""
+        await self._outputs.keep(outputs)
+
+    async def outputs(self, run_id: UUID, path: str | None = None) -> Sequence[Output]:
+        """What was kept of a run, or of one path, in the order of time."""
+        return await self._outputs.read(run_id, path)
 
     def on_news(self, callback: Callable[[UUID], None]) -> None:
         """Call back when a run has streamed text."""

@@ -16,6 +16,7 @@ Glossary
     definition  the code of a flow as it was when a run began; immutable
     blob        a large value, stored once under the digest of its bytes
     chunk       a piece of text that a step has streamed; gone soon after its path has an outcome
+    output      what an attempt at a step printed or displayed; stays as long as its run
     worker      a process that owns runs; dead when its session lock is free or its lease is past
 
 Conventions: times are the database's; text statuses rather than enum types, which cannot lose a value; bytes with a
@@ -226,6 +227,19 @@ chunk = Table(
     _text("channel"),
     Column("bytes", LargeBinary, nullable=False),
     _at("at", clock="clock_timestamp()"),
+)
+
+output = Table(
+    "output",
+    metadata,
+    Column("run_id", UUID, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("n", BigInteger, primary_key=True, autoincrement=False),  # epoch << 32, and counted: `plan.outputs.Output`
+    _at("at"),
+    Column("codec", SmallInteger, nullable=False, server_default=text("0")),
+    _text("kind"),
+    Column("payload", LargeBinary, nullable=False),
 )
 
 snapshot = Table(

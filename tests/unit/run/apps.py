@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from flowbook.app import App, Options
+from flowbook.capture import routing
 from flowbook.handle import Run
 from flowbook.observe.views import RunView, StepView
 from flowbook.plan.events import Event
@@ -45,6 +46,7 @@ class Apps:
         """Its process is killed: nothing is written any more, and the others notice."""
         assert isinstance(app.store, MemoryStore)
         await app.store.die()
+        routing.uninstall()
         self._open.remove(app)
         for watch in app._watches.values():
             watch.close()
