@@ -199,9 +199,8 @@ class Inspection:
     def _output(self, run_id: UUID, args: Mapping[str, Any]) -> Any:
         path = str(args["path"])
         told = inspected.outcome_told(self._step_of(run_id, path), self._open)
-        outputs = getattr(self._app, "outputs", None)  # what the steps printed and displayed, where it is kept
-        records = self.ask(outputs(run_id, path)) if outputs is not None else ()
-        return told | {"outputs": [inspected.output_told(r) for r in records]}
+        outputs = self.ask(self._app.outputs(run_id, path))
+        return told | {"outputs": [inspected.output_told(output) for output in outputs]}
 
     def _code(self, run_id: UUID, args: Mapping[str, Any]) -> Any:
         it = self.ask(inspecting.code(self._app, run_id, node_of(str(args["path"]))))

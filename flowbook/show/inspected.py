@@ -17,6 +17,7 @@ from flowbook.ids import short
 from flowbook.observe.records import entry_record
 from flowbook.observe.views import RunView, State, StepView
 from flowbook.plan.journal import Entry, Kind, from_entry
+from flowbook.plan.outputs import Output
 from flowbook.plan.records import Failure, Status
 from flowbook.show.html import says, state_text
 from flowbook.show.journal import words
@@ -139,16 +140,12 @@ def outcome_told(step: StepView, shown: Callable[[Any], Any]) -> Told:
     }
 
 
-def output_told(record: Mapping[str, Any]) -> Told:
+def output_told(output: Output) -> Told:
     """One thing that a step has printed, logged or displayed."""
-    at = record.get("at")
-    bundle = record.get("bundle") or {}
     return {
-        "kind": clean(record.get("kind", "stdout"), 20),
-        "text": clean(record.get("text") or ""),
-        "bundle": {clean(mime, 80): data for mime, data in bundle.items() if isinstance(data, str)},
-        "at": ms(at) if isinstance(at, datetime) else None,
-    }
+        "kind": output.kind, "attempt": output.attempt, "text": clean(output.text), "at": ms(output.at),
+        "bundle": {clean(mime, 80): data for mime, data in output.bundle.items() if isinstance(data, str)},
+    }  # fmt: skip
 
 
 def code_told(then: str, now: str | None) -> list[Told]:
