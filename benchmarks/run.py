@@ -28,7 +28,12 @@ from server import server
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent.parent / "shared" / "peers"
-OWN = {**dict.fromkeys(("MAP", "MAPIN"), HERE / "map_memory.py"), "QUERY": HERE / "queries.py"}
+OWN = {
+    **dict.fromkeys(("MAP", "MAPIN"), HERE / "map_memory.py"),
+    "QUERY": HERE / "queries.py",
+    "LIVE": HERE / "live.py",
+    "PAGE": HERE / "page.py",
+}
 """Workloads that only we have, and their scripts."""
 WORKLOADS = ("W1", "W2", "W5", "W6", "SQL", "IDLE", *OWN)
 ONCE = ("W6", "SQL", "IDLE", *OWN)
@@ -91,6 +96,16 @@ def verdicts(results: Results, limit: str) -> Iterator[tuple[str, str, bool]]:
         for verb in ("page", "cursor", "count", "summary"):
             value = max(m[f"{verb}_ms"] for m in lists)
             yield f"QUERY: {verb} among 100,000 runs < 50 ms", f"{value:g} ms", value < 50
+    live = results.get(("flowbook", "LIVE"))
+    if live:
+        for load in ("long", "many"):
+            share, speed = live[0][f"{load}_core_percent"], live[0][f"{load}_speed_ratio"]
+            yield f"LIVE, {load}: a view takes < 5 % of a core", f"{share:g} % (speed x {speed:g})", share < 5
+    page = results.get(("flowbook", "PAGE"))
+    if page:
+        for what, most in (("first_paint", 1000.0), ("lag_p95", 100.0), ("longest_task", 100.0)):
+            value = page[0][what]
+            yield f"PAGE, 500 nodes, 20,000 entries: {what} < {most:g} ms", f"{value:g} ms", value < most
     growth = results.get(("flowbook", "W6"))
     if growth:
         value = statistics.median(m["engine_ms_5000"] / m["engine_ms_100"] for m in growth)
