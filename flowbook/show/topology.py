@@ -199,7 +199,8 @@ def _note(step: Node) -> str:
         return _pause_note(step.names, step.seconds)
     flow = flow_of(step)
     policy = step.policy
-    parts = [] if flow is None else [_flow_note(flow.name)]
+    # The name of the flow, unless the node has it: a map has more to say than there is room.
+    parts = [] if flow is None or (isinstance(step, Map) and flow.name == step.name) else [_flow_note(flow.name)]
     parts += [_map_note(step.over, step.concurrency)] if isinstance(step, Map) else []
     parts += ["if ..."] if isinstance(step, Step) and step.guard is not None else []
     if policy.retries:
@@ -217,7 +218,7 @@ def _pause_note(names: Iterable[str], seconds: float | None) -> str:
 
 
 def _flow_note(flow: str) -> str:
-    return clean(f"⧉ {flow}", 80)
+    return clean(f"flow {flow}", 80)  # no sign for it: most fonts lack one
 
 
 def _map_note(over: str, concurrency: int) -> str:
@@ -248,7 +249,7 @@ def _from_spec(spec: Mapping[str, Any]) -> Topology:
     notes |= {n: _flow_note(flow) for n, flow in flows.items()}
     maps = {str(n["name"]): n["map"] for n in nodes if isinstance(n.get("map"), Mapping)}
     for n, m in maps.items():
-        parts = [_flow_note(flows[n])] if n in flows else []
+        parts = [_flow_note(flows[n])] if flows.get(n, n) != n else []
         notes[n] = " · ".join([*parts, _map_note(str(m.get("over", "")), m.get("concurrency", 0))])
     name, joins = str(spec.get("name", "")), _pairs(report.joins)
     return _build(name, entry, ways, labels, joins, notes, races, flows.keys(), maps.keys())

@@ -254,4 +254,7 @@ def test_a_map_of_a_flow_is_drawn_as_many_of_another_flow() -> None:
         assert (place.nested, place.many) == (True, True)
     for whole in (made, describe(made).spec):
         place = next(p for p in topology_of(whole).places if p.name == "deep")
-        assert place.note == "⧉ page · ∀ urls · 10 at once"
+        assert place.note == "flow page · ∀ urls · 10 at once"
+    for whole in (outer(), describe(outer()).spec):
+        place = next(p for p in topology_of(whole).places if p.name == "page")
+        assert place.note == "∀ urls · 10 at once", "its name is the flow's already"
