@@ -18,10 +18,13 @@ def new_id() -> UUID:
     """A new UUIDv7: 48 bits of milliseconds since 1970, then 74 random bits."""
     millis = time.time_ns() // 1_000_000
     random = int.from_bytes(os.urandom(10), "big")
-    value = (millis & (1 << 48) - 1) << 80 | random
+    return version7((millis & (1 << 48) - 1) << 80 | random)
+
+
+def version7(value: int) -> UUID:
+    """The UUIDv7 with these 128 bits, but for the six that say what it is."""
     value = value & ~(0xF << 76) | 7 << 76
-    value = value & ~(0x3 << 62) | 2 << 62
-    return UUID(int=value)
+    return UUID(int=value & ~(0x3 << 62) | 2 << 62)
 
 
 def plain(run_id: UUID) -> UUID:

@@ -76,7 +76,6 @@ class NewRun:
     """How it came to be (`plan.query.TRIGGERS`)."""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class NewFork:
     """A run that is to begin inside another one. What it does not say is as it is with the other: namespace, flow,
@@ -358,11 +357,10 @@ class Store(Protocol):
         """
         ...
 
-    async def history(self, run_id: UUID, tag: str | None = None) -> tuple[Snapshot | None, Sequence[Entry]]:
-        """The journal in order; with a ``tag``, the newest snapshot of that tag and only what came after it.
+    async def history(self, run_id: UUID) -> Sequence[Entry]:
+        """The journal in order, with all its payloads, at once.
 
-        Of a fork, the rows that it reads from those before it come first, numbered 0, -1, ... backwards (none behind
-        a snapshot, which holds them).
+        Of a fork, the rows that it reads from those before it come first, numbered 0, -1, ... backwards.
         """
         ...
 

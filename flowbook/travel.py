@@ -115,7 +115,7 @@ async def _side(app: App, run_id: UUID) -> tuple[RunRow, Side]:
     try:
         graph = await code_of(app, row)
     except CodeMissing:
-        _, entries = await app.store.history(run_id)
+        entries = await app.store.history(run_id)
         return row, Side(row.id, row.flow, row.version, row.status, trace(None, None, entries))
     beginning, rows = await history(app, row, graph)
     return row, Side(row.id, row.flow, row.version, row.status, trace(graph, beginning, rows))
@@ -123,7 +123,7 @@ async def _side(app: App, run_id: UUID) -> tuple[RunRow, Side]:
 
 async def history(app: App, row: RunRow, graph: Graph) -> tuple[Record, list[Entry]]:
     """A run before its first event, and all its rows."""
-    _, entries = await app.store.history(row.id)
+    entries = await app.store.history(row.id)
     return begin(graph, row.id, await whole_input(app.store, row)), list(entries)
 
 

@@ -245,7 +245,7 @@ def prove(story: Story, app: Any, run_id: UUID, before: Sequence[Any], players: 
 
 def journal(app: Any, run_id: UUID) -> list[Any]:
     """All rows of a run."""
-    return list(app.portal.call(app.app.store.history(run_id))[1])
+    return list(app.portal.call(app.app.store.history(run_id)))
 
 
 def began_in(process: int) -> list[str]:

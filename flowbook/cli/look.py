@@ -92,8 +92,7 @@ def journal(run: RunArgument, url: UrlOption = None, json: JsonOption = False) -
     from flowbook.cli import output
 
     async def body(app: App) -> Sequence[Entry]:
-        _, entries = await app.store.history((await find(app, run)).id)
-        return entries
+        return await app.store.history((await find(app, run)).id)
 
     entries = with_app(url, body)
     if json:

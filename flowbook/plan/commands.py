@@ -149,6 +149,13 @@ class CancelRun:
     by: str
 
 
+def as_step(
+    command: TakeSignal | EndWait | TakeAnswer | EndHandOut | RunChild | BeginMap | EndMap, attempt: int = 1
+) -> StartStep:
+    """What an outcome is recorded by that comes of another command than a step's own."""
+    return StartStep(command.path, command.token, command.node, attempt)
+
+
 Command = (
     StartStep
     | WaitUntil

@@ -14,7 +14,7 @@ A token is good for the attempt that made it. The first answer counts; who comes
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import uuid4, uuid5
@@ -33,7 +33,7 @@ from flowbook.errors import (
 from flowbook.graph.durations import spoken
 from flowbook.graph.flow import Graph
 from flowbook.graph.results import interpret
-from flowbook.plan.commands import EndHandOut, StartStep, TakeAnswer
+from flowbook.plan.commands import EndHandOut, TakeAnswer, as_step
 from flowbook.plan.events import (
     AttemptFailed,
     Event,
@@ -51,6 +51,7 @@ from flowbook.ports import Mail, RunRow, Store
 from flowbook.run.attempts import Bench, Outcome, way_on
 from flowbook.run.failures import failure_of
 from flowbook.run.handout import Token
+from flowbook.run.loading import entries_of
 
 ANSWER = "answer"
 """Kind of such a delivery."""
@@ -65,27 +66,24 @@ async def taken(bench: Bench, command: TakeAnswer, view: View, payload: bytes) -
         succeeded, value, _ = _opened(payload)
         if not succeeded:
             told = HandOutFailed(f"step {step.name!r} was handed out, and who had it says that it failed: {value}")
-            return Outcome(_as_step(command), error=told)
+            return Outcome(as_step(command, command.attempt), error=told)
         result, update = interpret(step, bench.graph.schema, value)
     except (StateError, Undecodable, TypeError, ValueError) as error:
         refused = PayloadRefused(f"an answer for {command.path} is not taken: {getattr(error, 'message', error)}")
         return SignalRefused(command.path, command.letter.name, command.letter.id, failure_of(refused))
     try:
         route = None if node.router is None else await way_on(bench, node, view, update)
-        return Outcome(_as_step(command), to_entry(StepFinished(command.path, command.attempt, result, update, route)))
+        finished = StepFinished(command.path, command.attempt, result, update, route)
+        return Outcome(as_step(command, command.attempt), to_entry(finished))
     except Exception as error:
-        return Outcome(_as_step(command), error=error)
+        return Outcome(as_step(command, command.attempt), error=error)
 
 
 def too_late(bench: Bench, command: EndHandOut) -> Outcome:
     """The attempt fails when nobody has answered within the step's ``timeout=``."""
     limit = bench.graph.step_at(command.node).policy.timeout or 0.0
     told = StepTimeout(f"step {command.node!r} was handed out, and nobody completed it within {spoken(limit)}")
-    return Outcome(_as_step(command), error=told)
-
-
-def _as_step(command: TakeAnswer | EndHandOut) -> StartStep:
-    return StartStep(command.path, command.token, command.node, command.attempt)
+    return Outcome(as_step(command, command.attempt), error=told)
 
 
 # ---------------------------------------------------------------------------------------------------- where it is sent
@@ -101,8 +99,7 @@ async def deliver(
     """
     mark = uuid4().hex
     payload = encode([succeeded, value, "", mark], at="the answer")
-    _, entries = await store.history(row.id)
-    refused = _check(token, entries)
+    refused = _check(token, [e async for e in entries_of(store, row.id) if e.path in (token.path, "")])
     name = answer_name(token.path, token.proof)
     _check_first(token, await _sent(store, token, name, refused), "")
     if row.status.over:
@@ -117,13 +114,11 @@ async def deliver(
     return row
 
 
-def _check(token: Token, entries: Sequence[Entry]) -> frozenset[int]:
-    """Whether the journal lets a token pass; the numbers of the answers that were refused."""
+def _check(token: Token, entries: Iterable[Entry]) -> frozenset[int]:
+    """Whether the rows of its path, and of the run, let a token pass; the numbers of the answers that were refused."""
     attempts: list[tuple[Event, datetime | None]] = []
     refused: set[int] = set()
     for entry in entries:
-        if entry.path not in (token.path, ""):
-            continue
         match event := from_entry(entry):
             case RunRetried():
                 # From now on attempts are numbered from 1 again.

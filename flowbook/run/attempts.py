@@ -34,8 +34,9 @@ from flowbook.quick import quick
 from flowbook.run.context import Context
 from flowbook.run.loops import explained
 from flowbook.run.resources import Resources
+from flowbook.run.sealing import carried
 from flowbook.run.tools import Tools
-from flowbook.run.values import ATOMS, Copies, Recompute, carried, has_placeholders, opened
+from flowbook.run.values import ATOMS, Copies, Recompute, has_placeholders, opened
 
 GRACE = 5.0
 """Seconds that a thread gets after its time limit before the attempt is given up."""

@@ -22,7 +22,7 @@ from flowbook.graph.body import Body
 from flowbook.graph.mapping import Map
 from flowbook.ids import plain
 from flowbook.plan.calls import Asked, outer_of
-from flowbook.plan.commands import BeginWait, EndHandOut, EndWait, RunChild, StartStep, TakeAnswer, TakeSignal
+from flowbook.plan.commands import EndHandOut, RunChild, StartStep, TakeAnswer
 from flowbook.plan.events import AttemptFailed, ChildStarted, Event, SignalRefused, StepStarted, WaitBegan
 from flowbook.plan.journal import Entry, Kind, to_entry
 from flowbook.plan.records import Run, View
@@ -32,7 +32,7 @@ from flowbook.run.called import at_once, failed_for_good, minded, tried
 from flowbook.run.calls import Desk, Wanted
 from flowbook.run.children import Children
 from flowbook.run.context import Context
-from flowbook.run.pauses import Pauses
+from flowbook.run.pauses import Pauses, ToMind
 from flowbook.run.raised import blamed
 from flowbook.run.spawning import cared_for
 from flowbook.run.undoing import compensate
@@ -40,8 +40,6 @@ from flowbook.run.values import Copies
 
 if TYPE_CHECKING:
     from flowbook.run.runner import Runner
-
-Minded = BeginWait | TakeSignal | EndWait | TakeAnswer | EndHandOut
 
 STOP_GRACE = 10.0
 """Seconds that bodies get to end when they are put aside; one that does not is left to itself, and unheard."""
@@ -174,7 +172,7 @@ class Bodies:
         """True if a body waits for the call at a path."""
         return self._desk is not None and path in self._desk.open
 
-    def mind(self, command: Minded, pauses: Pauses, read: int) -> WaitBegan | SignalRefused | Outcome:
+    def mind(self, command: ToMind, pauses: Pauses, read: int) -> WaitBegan | SignalRefused | Outcome:
         """What a command comes to that is about a call, as `Pauses.mind` does it for nodes."""
         assert not isinstance(command, TakeAnswer | EndHandOut), "what a call's step returns is its result"
         return minded(self.desk.open[command.path].wanted, command, pauses, read, self._now())

@@ -12,10 +12,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-from flowbook.errors import PayloadRefused, StepFailed, Undecodable, WaitTimedOut
+from flowbook.errors import StepFailed, Undecodable, WaitTimedOut
 from flowbook.graph.binding import slots, wants_context
 from flowbook.graph.durations import spoken
-from flowbook.graph.pause import Signal, fitting
+from flowbook.graph.pause import Signal
 from flowbook.graph.step import Step, Value
 from flowbook.plan.commands import BeginWait, EndWait, StartStep, TakeSignal
 from flowbook.plan.events import AttemptFailed, CallFinished, SignalRefused, WaitBegan
@@ -25,10 +25,9 @@ from flowbook.run.asking import arguments, own
 from flowbook.run.attempts import Bench, Outcome, performed, resources_for
 from flowbook.run.calls import Wanted
 from flowbook.run.context import Context
-from flowbook.run.failures import failure_of
-from flowbook.run.pauses import Pauses
+from flowbook.run.pauses import Pauses, refused
 from flowbook.run.raised import as_data
-from flowbook.run.values import carried
+from flowbook.run.sealing import carried
 
 
 async def tried(bench: Bench, wanted: Wanted, command: StartStep, view: View, now: Any) -> Outcome:
@@ -83,16 +82,9 @@ def minded(
             return at_once(wanted, None, now)
         case TakeSignal(path, letter=letter):
             try:
-                said, floor = pauses.opened(letter, read)
-                if said.signal not in asked.names:
-                    raise ValueError(f"it waits for {' or '.join(asked.names)}")
-                value = fitting(Signal(said.signal, wanted.schema), said.given(wanted.schema))
+                said, value, floor = pauses.said(letter, read, asked.names, lambda n: Signal(n, wanted.schema))
             except (ValueError, Undecodable) as error:
-                told = PayloadRefused(
-                    f"signal {letter.name!r} (delivery {letter.id}) does not fit what {path} waits for: "
-                    f"{getattr(error, 'message', error)}"
-                )
-                return SignalRefused(path, letter.name, letter.id, failure_of(told))
+                return refused(path, letter, path, error)
             call = Call(asked.shown, asked.digest, now, (said.signal, value) if wanted.named else value)
             return Outcome(step, to_entry(CallFinished(path, 1, call, 0.0, said.signal, said.mail, floor)))
         case _:

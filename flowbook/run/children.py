@@ -21,8 +21,8 @@ node `Subflow`:
   - ``event = await children.begin(path, graph, input, key=..., queue=..., number=1)`` has the run started, and answers
     with the `ChildStarted` to be appended. Any path will do; apply() asks for no token there.
   - ``end = await children.end(path, child)`` is None while it lives, and asks the store only when there may be news;
-    ``await children.over(path, child)`` waits for it in memory. ``end.result`` is a dict of its state or outputs, or
-    what a step halted it with; ``end.error`` says why there is none. A run whose bodies wait so is not parked.
+    ``end.result`` is a dict of its state or outputs, or what a step halted it with; ``end.error`` says why there is
+    none.
   - ``await children.again(path, child, graph, input)`` retries what ended badly, where `Child.again` says so.
   - ``await children.cancel(run, path, by)`` stops the one at a path (of a branch that has lost a race); the end of a
     cancelled run stops all of them (`ending.cancel_children`).
@@ -41,7 +41,8 @@ from flowbook.errors import ChildFailed, CodeMissing, StoreError, UsageError
 from flowbook.graph.flow import Graph
 from flowbook.graph.results import brought
 from flowbook.graph.subflow import Subflow
-from flowbook.plan.commands import RunChild, StartStep
+from flowbook.ids import version7
+from flowbook.plan.commands import RunChild, as_step
 from flowbook.plan.events import ChildFinished, ChildStarted
 from flowbook.plan.journal import to_entry
 from flowbook.plan.racing import standing
@@ -65,10 +66,7 @@ def child_id(parent: UUID, path: str, number: int = 1) -> UUID:
     the b-tree and the lists have it beside its parent.
     """
     name = hashlib.blake2b(parent.bytes + f"{path}~{number}".encode(), digest_size=10).digest()
-    value = int.from_bytes(parent.bytes[:6] + name, "big")
-    value = value & ~(0xF << 76) | 7 << 76
-    value = value & ~(0x3 << 62) | 2 << 62
-    return UUID(int=value)
+    return version7(int.from_bytes(parent.bytes[:6] + name, "big"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,6 @@ class Children:
         self._tools, self._row, self._bench = tools, row, bench
         self._alive: set[UUID] = set()
         """Those that were seen alive, and of which no news has come since."""
-        self._news = asyncio.Event()
         self._losers: set[str] = set()
         """Paths of children that were asked to stop, because another branch has won."""
         self._linger_until = 0.0
@@ -96,7 +93,6 @@ class Children:
     def hear(self, mail: Mail) -> None:
         """A child has ended: its row is worth a look."""
         self._alive.discard(ended_child(mail.payload)[0])
-        self._news.set()
 
     def alive(self, path: str, run: Run) -> bool:
         """True if there is a child at a path and nothing to do before there is news of it."""
@@ -180,15 +176,6 @@ class Children:
             await self._tools.adopt(row)
         return None
 
-    async def over(self, path: str, child: Child) -> ChildEnd:
-        """Wait in memory for the end of a child; costs nothing but the waiting."""
-        while True:
-            self._news.clear()
-            end = await self.end(path, child)
-            if end is not None:
-                return end
-            await self._news.wait()
-
     async def cancel(self, run: Run, path: str, by: str) -> None:
         """Stop the child at a path, if it was started there; one that was attached to by its key goes on."""
         child = run.children.get(path)
@@ -253,7 +240,7 @@ class Children:
         except StoreError:
             raise  # not the node's fault
         except Exception as error:
-            return Outcome(_as_step(command), error=error)
+            return Outcome(as_step(command), error=error)
 
     async def _outcome(self, command: RunChild, sub: Subflow, view: View, child: UUID, ended: Any) -> Outcome:
         schema, node = self._bench.graph.schema, self._bench.graph.nodes[command.node]
@@ -262,13 +249,9 @@ class Children:
         if node.router is not None:
             route = await way_on(self._bench, node, view, event.update)
             event = ChildFinished(command.path, child, result, key, route, event.merged)
-        return Outcome(_as_step(command), to_entry(event))
+        return Outcome(as_step(command), to_entry(event))
 
     def _sub(self, command: RunChild) -> Subflow:
         sub = self._bench.graph.nodes[command.node].step
         assert isinstance(sub, Subflow)
         return sub
-
-
-def _as_step(command: RunChild) -> StartStep:
-    return StartStep(command.path, command.token, command.node, 1)

@@ -14,14 +14,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from typing import Any, ClassVar, overload
 from uuid import UUID
 
-from flowbook.codec import load_pickle
 from flowbook.codec.registry import COPIES, Parts, taker, takes
-from flowbook.errors import SignatureRefused, Undecodable
+from flowbook.errors import Undecodable
 from flowbook.plan.events import ItemFinished
 from flowbook.plan.journal import Entry, from_entry
 from flowbook.plan.mapped import Mapped
 from flowbook.plan.paths import item
 from flowbook.plan.sealed import Sealed
+from flowbook.run.sealing import unsealed
 
 PAGE = 1000
 """Results that are read at once, if they are not too large."""
@@ -114,9 +114,7 @@ class Items(Sequence[Any]):
             return {key: self._opened(inner) for key, inner in value.items()}
         if type(value) is Mapped:
             return Items(value, self._read, self._key)
-        if self._key is None:
-            raise SignatureRefused(f"a {value.type} is stored as a pickle, and there is no key here to verify it with")
-        return load_pickle(value.data, self._key)
+        return unsealed(value, self._key)
 
 
 def has_placeholder(value: Any) -> bool:

@@ -6,15 +6,16 @@ the fold. Refuses: writing events; the runner records what is found here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from flowbook.errors import IllegalTransition, Undecodable, Unencodable
 from flowbook.graph.flow import Graph
 from flowbook.plan import snapshots
 from flowbook.plan.apply import begin, fold, lost_attempts
-from flowbook.plan.journal import OUTCOMES, from_entry
+from flowbook.plan.journal import OUTCOMES, Entry, from_entry
 from flowbook.plan.mapping import under_way
 from flowbook.plan.records import Run, Trouble, View
 from flowbook.ports import RunRow, Snapshot, Store
@@ -73,14 +74,20 @@ async def fresh_run(store: Store, graph: Graph, row: RunRow) -> Loaded:
     return Loaded(run, 0, (), frozenset(), run.view.values)
 
 
+async def entries_of(store: Store, run_id: UUID) -> AsyncIterator[Entry]:
+    """The journal in order, a page of it at a time; items of a map come without what they returned."""
+    async for page in store.pages(run_id):
+        for entry in page:
+            yield entry
+
+
 async def view_before(store: Store, graph: Graph, row: RunRow, path: str) -> View:
     """What the step at ``path`` saw. Raises `IllegalTransition` if it never finished."""
     run = begin(graph, row.id, await whole_input(store, row))
-    async for entries in store.pages(row.id):
-        for entry in entries:
-            if entry.path == path and entry.kind in OUTCOMES:
-                for token in run.tokens.values():
-                    if token.path == path:
-                        return token.view
-            run = fold(graph, run, [(entry.seq, from_entry(entry))])
+    async for entry in entries_of(store, row.id):
+        if entry.path == path and entry.kind in OUTCOMES:
+            for token in run.tokens.values():
+                if token.path == path:
+                    return token.view
+        run = fold(graph, run, [(entry.seq, from_entry(entry))])
     raise IllegalTransition(f"run {row.id} has no result at {path}, so it cannot be computed again")

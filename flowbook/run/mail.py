@@ -1,6 +1,7 @@
 """Requests: what a delivery asks of the run itself.
 
-Owns: turning cancels and retries into events. Refuses: signals, which are kept for whoever waits (`pauses.py`).
+Owns: turning cancels and retries into events, and what a request for a retry carries. Refuses: letters to whoever
+waits in the run (`pauses.py`, `children.py`).
 """
 
 from __future__ import annotations

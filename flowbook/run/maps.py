@@ -16,7 +16,7 @@ from flowbook.errors import BindingError, StepFailed
 from flowbook.graph.halt import Halt
 from flowbook.graph.mapping import Map
 from flowbook.graph.results import item_result
-from flowbook.plan.commands import BeginMap, CollectItem, EndMap, StartStep
+from flowbook.plan.commands import BeginMap, CollectItem, EndMap, StartStep, as_step
 from flowbook.plan.events import ItemFinished, MapBegan, MapFinished, StepHandedOut
 from flowbook.plan.journal import to_entry
 from flowbook.plan.mapped import ItemError, Mapped
@@ -28,7 +28,8 @@ from flowbook.ports import Store, Transaction
 from flowbook.run.attempts import Bench, Outcome, body, rolled_back, way_on
 from flowbook.run.items import Items, has_placeholder, paths_of, values_of
 from flowbook.run.loops import explained
-from flowbook.run.values import carried, opened
+from flowbook.run.sealing import carried
+from flowbook.run.values import opened
 
 FEW, SMALL = 1000, 1024 * 1024
 """So many results of together so many bytes are a plain list in the state."""
@@ -51,7 +52,7 @@ class Maps:
                 try:
                     total = len(await self._list(path, command.node, run.tokens[token].view))
                 except Exception as error:
-                    return Outcome(_as_step(command), error=error)
+                    return Outcome(as_step(command), error=error)
                 return MapBegan(path, total) if total else await self._ended(command, run, 0, 0)
             case EndMap(path):
                 fan = run.fans[path]
@@ -123,9 +124,9 @@ class Maps:
             if node.router is not None:
                 route = await way_on(bench, node, view, {place.key: results(run, event)})
                 event = MapFinished(command.path, total, failed, place.key, route, values)
-            return Outcome(_as_step(command), to_entry(event))
+            return Outcome(as_step(command), to_entry(event))
         except Exception as error:
-            return Outcome(_as_step(command), error=error)
+            return Outcome(as_step(command), error=error)
 
     async def _values(self, place: Map, path: str, total: int) -> list[Any] | None:
         """The results where they belong into the state, or None if they stay where they are."""
@@ -156,7 +157,3 @@ def _map(bench: Bench, node: str) -> Map:
     place = bench.graph.nodes[node].step
     assert isinstance(place, Map)
     return place
-
-
-def _as_step(command: BeginMap | EndMap) -> StartStep:
-    return StartStep(command.path, command.token, command.node, 1)

@@ -8,7 +8,7 @@ pause ends (`plan/waiting.py`) and recording (`runner.py`).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
@@ -16,9 +16,9 @@ from flowbook.errors import PayloadRefused, StateError, Undecodable, UsageError,
 from flowbook.graph.durations import spoken
 from flowbook.graph.flow import Graph
 from flowbook.graph.names import NAME
-from flowbook.graph.pause import Pause, fitting
+from flowbook.graph.pause import Pause, Signal, fitting
 from flowbook.graph.results import received
-from flowbook.plan.commands import BeginWait, EndHandOut, EndWait, StartStep, TakeAnswer, TakeSignal
+from flowbook.plan.commands import BeginWait, EndHandOut, EndWait, TakeAnswer, TakeSignal, as_step
 from flowbook.plan.events import DecisionTaken, SignalRefused, WaitBegan, WaitFinished
 from flowbook.plan.journal import to_entry
 from flowbook.plan.records import Letter, Phase, Run, View
@@ -55,6 +55,16 @@ class Pauses:
         """(what it says, up to where everything is settled once it is taken) of a letter. Raises `Undecodable`."""
         floor = min((x.id - 1 for x in self.letters if x.id != letter.id), default=read)
         return said_in(letter, self._payloads[letter.id]), floor
+
+    def said(
+        self, letter: Letter, read: int, names: Sequence[str], signal_of: Callable[[str], Signal]
+    ) -> tuple[Said, Any, int]:
+        """(what it says, its payload as the signal wants it, as `opened`). Raises ValueError, `Undecodable`."""
+        said, floor = self.opened(letter, read)
+        if said.signal not in names:
+            raise ValueError(f"it waits for {' or '.join(names)}")
+        signal = signal_of(said.signal)
+        return said, fitting(signal, said.given(signal.schema)), floor
 
     def decision(self, command: ToMind) -> DecisionTaken | None:
         """Who has decided what a command ends; None: nobody has said who they are."""
@@ -96,20 +106,21 @@ class Pauses:
         """How a pause ends with a letter; a payload that does not fit is refused, and changes nothing."""
         pause, letter = _pause(self._bench.graph, command.node), command.letter
         try:
-            said, floor = self.opened(letter, read)
-            if said.signal not in pause.names:
-                raise ValueError(f"it waits for {' or '.join(pause.names)}")
-            signal = pause.signal(said.signal)
-            value = fitting(signal, said.given(signal.schema))
+            said, value, floor = self.said(letter, read, pause.names, pause.signal)
             result, key = received(pause, said.signal, self._bench.graph.schema, value)
         except (ValueError, Undecodable, StateError) as error:
-            told = PayloadRefused(
-                f"signal {letter.name!r} (delivery {letter.id}) does not fit what {pause.name} waits for: "
-                f"{getattr(error, 'message', error)}"
-            )
-            return SignalRefused(command.path, letter.name, letter.id, failure_of(told))
+            return refused(command.path, letter, pause.name, error)
         finished = WaitFinished(command.path, result, key, None, said.signal, said.mail, floor)
         return await _ended(self._bench, command, view, finished, said.signal)
+
+
+def refused(path: str, letter: Letter, waiter: str, error: Exception) -> SignalRefused:
+    """A payload did not fit what ``waiter`` waits for at a path."""
+    told = PayloadRefused(
+        f"signal {letter.name!r} (delivery {letter.id}) does not fit what {waiter} waits for: "
+        f"{getattr(error, 'message', error)}"
+    )
+    return SignalRefused(path, letter.name, letter.id, failure_of(told))
 
 
 def check_name(name: str, flow: str, spec: Mapping[str, Any]) -> None:
@@ -149,7 +160,7 @@ async def _timed_out(bench: Bench, command: EndWait, view: View) -> Outcome:
             f"{pause.name} waited {spoken(pause.seconds or 0.0)} for {' or '.join(map(repr, pause.names))}, and "
             f"nothing came. Give it on_timeout= for a way on, or a longer timeout=; a retry of the run waits anew"
         )
-        return Outcome(_as_step(command), error=told)
+        return Outcome(as_step(command), error=told)
     return await _ended(bench, command, view, WaitFinished(command.path, None, None, None), pause.late)
 
 
@@ -162,13 +173,9 @@ async def _ended(
         event = WaitFinished(
             finished.path, finished.result, finished.key, route, finished.signal, finished.mail, finished.floor
         )
-        return Outcome(_as_step(command), to_entry(event))
+        return Outcome(as_step(command), to_entry(event))
     except Exception as error:
-        return Outcome(_as_step(command), error=error)
-
-
-def _as_step(command: TakeSignal | EndWait) -> StartStep:
-    return StartStep(command.path, command.token, command.node, 1)
+        return Outcome(as_step(command), error=error)
 
 
 def _pause(graph: Graph, node: str) -> Pause:

@@ -351,7 +351,9 @@ class Runner:
             after_it, entry = self._entered(candidate, outcome)
             candidate, more = with_losers(self.graph, candidate, after_it, entry)
             entries += more
-        within = await shared(outcomes, entries) if outcomes and outcomes[0].within is not None else None
+        within = outcomes[0].within if outcomes else None
+        if within is not None:
+            within = await shared(within, entries)
         lone = entries and within is None and not self._tasks and not self.tools.always_suspend
         try:
             if lone and not candidate.children and has_ended(candidate):

@@ -29,10 +29,9 @@ def batch(outcomes: list[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
     return outcomes[:1], outcomes[1:]
 
 
-async def shared(outcomes: Sequence[Outcome], entries: Sequence[Entry]) -> Transaction | None:
-    """The transaction that the entries of a batch belong into; one that they do not belong into is undone."""
-    within = outcomes[0].within if outcomes else None
-    if within is None or any(entry.kind in RECORDED for entry in entries):
+async def shared(within: Transaction, entries: Sequence[Entry]) -> Transaction | None:
+    """The transaction of an outcome if its entries belong into it; else None, and it is undone."""
+    if any(entry.kind in RECORDED for entry in entries):
         return within
     await within.rollback()
     return None

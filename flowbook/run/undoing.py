@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +28,7 @@ from flowbook.plan.tokens import view_after
 from flowbook.ports import RunRow, Store
 from flowbook.run.attempts import Bench, Outcome, body
 from flowbook.run.inputs import whole_input
+from flowbook.run.loading import entries_of
 from flowbook.run.loops import explained
 
 RESULT_LIMIT = 100_000
@@ -51,7 +52,7 @@ class Undoings:
 async def _views(store: Store, graph: Graph, row: RunRow) -> dict[str, View]:
     run = begin(graph, row.id, await whole_input(store, row), row.started_at)
     found: dict[str, View] = {}
-    async for entry in _entries(store, row):
+    async for entry in entries_of(store, row.id):
         event = from_entry(entry)
         if entry.kind is Kind.UNDOING:
             break
@@ -62,12 +63,6 @@ async def _views(store: Store, graph: Graph, row: RunRow) -> dict[str, View]:
                 found[event.path] = _with_own(view, token.at, event)
         run = apply(graph, run, event, entry.seq)
     return found
-
-
-async def _entries(store: Store, row: RunRow) -> AsyncIterator[Entry]:
-    async for page in store.pages(row.id):
-        for entry in page:
-            yield entry
 
 
 def _with_own(view: View, node: str, event: StepFinished) -> View:
@@ -116,7 +111,7 @@ async def must_undo(store: Store, row: RunRow) -> bool:
     nodes = {node["name"] for node in spec.get("nodes", ()) if "undo" in node}
     if not nodes:
         return False
-    async for entry in _entries(store, row):
+    async for entry in entries_of(store, row.id):
         own = entry.seq > 0  # what a fork has kept is not
         if own and entry.kind is Kind.FINISHED and node_of(entry.path) in nodes:
             return True

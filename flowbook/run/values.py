@@ -1,7 +1,7 @@
 """Values on their way in and out of steps.
 
-Owns: copies that a step may change, opening placeholders, sealing what the codec refuses. Refuses: bytes of plain
-values (`codec/`) and deciding when a step runs.
+Owns: copies that a step may change, and opening placeholders. Refuses: pickles (`sealing.py`), bytes of plain values
+(`codec/`) and deciding when a step runs.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
-from flowbook.codec import encode, fresh, load_pickle, sign_pickle
-from flowbook.errors import SignatureRefused, Unencodable
-from flowbook.graph.step import Step
+from flowbook.codec import fresh
 from flowbook.plan.mapped import Mapped
 from flowbook.plan.sealed import Absent, Sealed
 from flowbook.run.items import Items, Read
+from flowbook.run.sealing import unsealed
 
 ATOMS = frozenset({int, str, float, bool, bytes, type(None)})
 """What a step cannot change, so that it needs no copy."""
@@ -96,47 +95,3 @@ def shown(value: Any, read: Read, key: bytes | None) -> Any:
             return unsealed(value, key)
         case _:
             return value
-
-
-def unsealed(value: Sealed, key: bytes | None) -> Any:
-    """The value of a signed pickle. Raises `SignatureRefused` if it is not signed with this user's key."""
-    if key is None:
-        raise SignatureRefused(f"a {value.type} is stored as a pickle, and there is no key here to verify it with")
-    return load_pickle(value.data, key)
-
-
-def carried(
-    step: Step,
-    path: str,
-    result: Any,
-    update: Mapping[str, Any],
-    key: bytes | None,
-    kept: dict[tuple[str, str | None], Any],
-) -> tuple[Any, Mapping[str, Any]]:
-    """(result, update) with placeholders for what the codec refuses, if the step says ``store=``.
-
-    Values that are computed again on resume are put into ``kept``, for as long as this process lives. Raises
-    `Unencodable`, naming the key, for what cannot be carried.
-    """
-    policy = step.policy.store
-    if policy == "codec":
-        return result, update
-
-    def carry(value: Any, name: str | None) -> Any:
-        try:
-            encode(value)
-            return value
-        except Unencodable:
-            kind = type(value).__qualname__
-            if policy == "recompute":
-                kept[path, name] = value
-                return Absent(path, name, kind)
-            if key is None:
-                raise
-            return Sealed(sign_pickle(value, key, at=name or step.name), kind)
-
-    if update is result:
-        whole = {name: carry(value, name) for name, value in update.items()}
-        return whole, whole
-    value = carry(result, None)
-    return value, dict.fromkeys(update, value)

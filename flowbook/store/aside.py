@@ -23,7 +23,6 @@ class Aside:
     """Reads that block their caller and nobody else."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
         self._guard = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None

@@ -166,7 +166,7 @@ class Claims:
         loop = asyncio.get_running_loop()
         # A little later, so that it is surely due; and what becomes due at nearly the same time goes together.
         at = loop.time() + max(seconds, SHORTEST) + LATER
-        if self._alarm is None or self._alarm.cancelled() or not loop.time() < self._alarm.when() <= at:
+        if self._alarm is None or not loop.time() < self._alarm.when() <= at:
             if self._alarm is not None:
                 self._alarm.cancel()
             self._alarm = loop.call_at(at, self._wake, None)

@@ -1,9 +1,9 @@
 """One connection to Postgres: what the engine asks of asyncpg, and nothing more.
 
-Owns: opening a connection with the session settings that the engine's promises rest on, preparing each named
-statement once per connection, taking turns on a connection, the wire tap for crash tests, and the list of errors
-that mean "the database went away". Refuses: SQL (`statements.py`), trying again (`retrying.py`), pools: asyncpg's
-reset at each release costs 2.3 times the statement itself, so connections are held.
+Owns: opening a connection with the session settings that the engine's promises rest on (also those that SQLAlchemy
+holds), preparing each named statement once per connection, taking turns on a connection, the wire tap for crash tests,
+and the list of errors that mean "the database went away". Refuses: SQL (the ``statements`` files), trying again
+(`retrying.py`), pools: asyncpg's reset at each release costs 2.3 times the statement itself, so connections are held.
 
 The wire tap: `set_tap` installs one callable for the process. It hears the name of every statement three times:
 ``before`` it is written to the socket, after it was ``sent`` (and before anything of the answer is read), and when

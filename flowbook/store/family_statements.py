@@ -4,13 +4,13 @@ Owns: the SQL of ends that others wait for. Refuses: everything else, as `statem
 fence these keep.
 """
 
-# ruff: noqa: S608  the only things put into these texts are the list of columns and of statuses
+# ruff: noqa: S608  what is put into these texts are columns, statuses and parts of statements, all of them ours
 from __future__ import annotations
 
 from typing import Final
 
 from flowbook.store.driver import Statement
-from flowbook.store.statements import OVER, RUN_COLUMNS
+from flowbook.store.statements import OVER, RUN_COLUMNS, SETTLE_ROWS, SETTLE_VERDICT
 
 SETTLE_FAMILY: Final = Statement(
     "settle family",
@@ -40,15 +40,7 @@ SETTLE_FAMILY: Final = Statement(
         select l.id, l.epoch, l.at, l.n, w.status, w.due_in, w.current, w.error
         from locked l join want w on w.n = l.n
         where l.mail <= w.seen
-    ), written as (
-        insert into flowbook.journal (run_id, seq, epoch, at, attempt, codec, kind, path, payload)
-        select f.id, e.seq, f.epoch, f.at, e.attempt, e.codec, e.kind, e.path, e.payload
-        from rows from (unnest($8::int[]), unnest($9::int[]), unnest($10::int[]), unnest($11::smallint[]),
-                        unnest($12::text[]), unnest($13::text[]), unnest($14::bytea[]),
-                        generate_subscripts($8::int[], 1))
-             as e (n, seq, attempt, codec, kind, path, payload, place)
-        join free f on f.n = e.n
-    ), released as (
+    ), {SETTLE_ROWS}, released as (
         update flowbook.run r
         set status = f.status, worker_id = null, current = f.current, error = f.error, due_at = 'infinity',
             ended_at = f.at
@@ -66,10 +58,7 @@ SETTLE_FAMILY: Final = Statement(
         insert into flowbook.mailbox (run_id, id, token, kind, name, payload)
         select id, number, token, 'child', name, uuid_send(ended) || convert_to(status, 'UTF8') from told
     )
-    select w.n::int, l.id is not null as accepted, l.mail,
-           l.mail > w.seen as unread,
-           l.id is null and exists (
-               select from flowbook.run r where r.id = w.id and r.epoch = w.epoch and r.status = 'running') as busy,
+    {SETTLE_VERDICT},
            array(select t.id from told t where t.ended = w.id) as told
     from want w left join locked l on l.n = w.n
     """,

@@ -15,7 +15,7 @@ HISTORY: Final = Statement(
     "history",
     """
     select seq, at, attempt, codec, kind, path, payload
-    from flowbook.journal where run_id = $1 and seq > $2 order by seq
+    from flowbook.journal where run_id = $1 order by seq
     """,
     "The whole journal in one query: 11 ms for 5,000 rows against 530 ms one by one.",
 )

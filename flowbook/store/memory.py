@@ -205,17 +205,11 @@ class MemoryStore:
 
     # ------------------------------------------------------------------------------------------------- journal
 
-    async def history(self, run_id: UUID, tag: str | None = None) -> tuple[Snapshot | None, Sequence[Entry]]:
-        """The journal in order; with a ``tag``, the newest snapshot of that tag and only what came after it."""
+    async def history(self, run_id: UUID) -> Sequence[Entry]:
+        """The journal in order, with all its payloads, at once."""
         database = await self._turn()
         kept = database.runs.get(run_id)
-        if kept is None:
-            return None, ()
-        fitting = [snapshot for snapshot in kept.snapshots if snapshot.tag == tag]
-        newest = max(fitting, key=lambda snapshot: snapshot.seq, default=None)
-        if newest is not None:
-            return newest, tuple(kept.journal[newest.seq :])
-        return None, (*inherited(database.ancestors(kept)), *kept.journal)
+        return () if kept is None else (*inherited(database.ancestors(kept)), *kept.journal)
 
     async def newest(self, run_id: UUID, tag: str) -> Snapshot | None:
         """The newest snapshot of that tag."""

@@ -215,11 +215,11 @@ class PostgresStore:
 
     # ------------------------------------------------------------------------------------------------- journal
 
-    async def history(self, run_id: UUID, tag: str | None = None) -> tuple[Snapshot | None, Sequence[Entry]]:
-        """The journal in order; with a ``tag``, the newest snapshot of that tag and only what came after it."""
-        snapshot, entries, last = await self._reads.history(run_id, tag)
-        self._ledger.learn(run_id, last)
-        return snapshot, entries
+    async def history(self, run_id: UUID) -> Sequence[Entry]:
+        """The journal in order, with all its payloads, at once."""
+        entries = await self._reads.history(run_id)
+        self._ledger.learn(run_id, entries[-1].seq if entries else 0)
+        return entries
 
     async def newest(self, run_id: UUID, tag: str) -> Snapshot | None:
         """The newest snapshot of that tag."""
@@ -265,7 +265,7 @@ class PostgresStore:
 
     async def start_within(self, new: NewRun, session: Any) -> Started:
         """Insert a run in the transaction of a user's session; this worker is told when that is committed."""
-        from flowbook.store.starting import start_within, sync_of
+        from flowbook.store.starting import is_asynchronous, start_within
 
         loop = asyncio.get_running_loop()
 
@@ -273,8 +273,7 @@ class PostgresStore:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is here to carry it
                 loop.call_soon_threadsafe(self._announce, new.id)
 
-        _, is_async = sync_of(session)
-        if is_async:
+        if is_asynchronous(session):
             started: Started = await session.run_sync(start_within, new, committed)
             return started
         return await loop.run_in_executor(None, start_within, session, new, committed)

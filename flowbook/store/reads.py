@@ -1,7 +1,9 @@
-"""Everything that is only looked at, and the small writes that need no fence.
+"""Everything that is only looked at, and the writes that nobody's journal waits for.
 
-Owns: the reader connection. Refuses: the journal's writes (`writer.py`), ownership (`claims.py`).
-Every statement here may be sent twice, so each waits out a database that is away.
+Owns: questions, and the rare or unhurried writes: definitions, forks, other code for a failed run, mail, snapshots and
+streamed text (these two through the fence). Refuses: connecting (it is given a `Line`), the appends of owners
+(`writer.py`), ownership (`claims.py`). Every statement here may be sent twice, so each waits out a database that is
+away.
 """
 
 from __future__ import annotations
@@ -50,18 +52,10 @@ class Reads:
         self._line = line
         self._blobs = blobs
 
-    async def history(self, run_id: UUID, tag: str | None) -> tuple[Snapshot | None, list[Entry], int]:
-        """The newest snapshot of that tag, the journal after it, and the number of the last row there is."""
-        snapshot: Snapshot | None = None
-        if tag is not None:
-            record = await self._line.fetchrow(sql.NEWEST_SNAPSHOT, run_id, tag)
-            if record is not None:
-                snapshot = Snapshot(record["seq"], record["tag"], record["payload"])
-        after = snapshot.seq if snapshot is not None else 0
-        entries = await self._blobs.entries(await self._line.fetch(history.HISTORY, run_id, after))
-        if not after:
-            entries[:0] = await self.prefix(run_id, entries)
-        return snapshot, entries, entries[-1].seq if entries else after
+    async def history(self, run_id: UUID) -> list[Entry]:
+        """The whole journal, behind what a fork reads of those before it."""
+        entries = await self._blobs.entries(await self._line.fetch(history.HISTORY, run_id))
+        return [*await self.prefix(run_id, entries), *entries]
 
     async def fork(self, fork: NewFork, line: JournalLine) -> RunRow:
         """Insert a fork with its first row. Raises `RunNotFound`."""

@@ -72,11 +72,10 @@ def _follow(session: Session, committed: Callable[[], None]) -> None:
     event.listen(session, "after_transaction_end", after_end)
 
 
-def sync_of(session: Any) -> tuple[Session, bool]:
-    """(the synchronous session, whether it is behind an asynchronous one). Raises `TypeError` for anything else."""
+def is_asynchronous(session: Any) -> bool:
+    """True for an asynchronous session, False for a plain one. Raises `TypeError` for anything else."""
     if isinstance(session, Session):
-        return session, False
-    inner = getattr(session, "sync_session", None)
-    if isinstance(inner, Session):
-        return inner, True
+        return False
+    if isinstance(getattr(session, "sync_session", None), Session):
+        return True
     raise TypeError(f"session={session!r} is no Session and no AsyncSession of SQLAlchemy's")

@@ -1,7 +1,8 @@
-"""The statements about runs and their journals, named and described.
+"""The statements about runs, their journals and what belongs to them, named and described.
 
-Owns: the SQL and the reason for its shape. Refuses: connections, retries, records, and who is alive
-(`vital_statements.py`).
+Owns: the SQL and the reason for its shape: starts, claims, appends, settlements, mail, definitions, snapshots, blobs.
+Refuses: connections, retries, records, and what has a file of its own: reading journals (`history_statements.py`), ends
+that others wait for (`family_statements.py`), transactional steps, streamed text, who is alive (`vital_statements.py`).
 
 Lock order. A statement that locks several run rows takes them in ascending run id, or skips those that are locked;
 a start inserts in the order of (namespace, flow, key). So two statements never wait for each other in a circle.
@@ -122,6 +123,22 @@ WRITTEN: Final = Statement(
     fresh=True,
 )
 
+SETTLE_ROWS: Final = """written as (
+        insert into flowbook.journal (run_id, seq, epoch, at, attempt, codec, kind, path, payload)
+        select f.id, e.seq, f.epoch, f.at, e.attempt, e.codec, e.kind, e.path, e.payload
+        from rows from (unnest($8::int[]), unnest($9::int[]), unnest($10::int[]), unnest($11::smallint[]),
+                        unnest($12::text[]), unnest($13::text[]), unnest($14::bytea[]),
+                        generate_subscripts($8::int[], 1))
+             as e (n, seq, attempt, codec, kind, path, payload, place)
+        join free f on f.n = e.n
+    )"""
+"""The last rows of the runs that are let go of."""
+
+SETTLE_VERDICT: Final = """select w.n::int, l.id is not null as accepted, l.mail, l.mail > w.seen as unread,
+           l.id is null and exists (
+               select from flowbook.run r where r.id = w.id and r.epoch = w.epoch and r.status = 'running') as busy"""
+"""What becomes of each settlement."""
+
 SETTLE: Final = Statement(
     "settle",
     f"""
@@ -132,15 +149,7 @@ SETTLE: Final = Statement(
     ), {_LOCKED}, free as (
         select l.id, l.epoch, l.at, l.n, w.status, w.due_in, w.current, w.error, w.asks
         from locked l join want w on w.n = l.n where l.mail <= w.seen
-    ), written as (
-        insert into flowbook.journal (run_id, seq, epoch, at, attempt, codec, kind, path, payload)
-        select f.id, e.seq, f.epoch, f.at, e.attempt, e.codec, e.kind, e.path, e.payload
-        from rows from (unnest($8::int[]), unnest($9::int[]), unnest($10::int[]), unnest($11::smallint[]),
-                        unnest($12::text[]), unnest($13::text[]), unnest($14::bytea[]),
-                        generate_subscripts($8::int[], 1))
-             as e (n, seq, attempt, codec, kind, path, payload, place)
-        join free f on f.n = e.n
-    ), released as (
+    ), {SETTLE_ROWS}, released as (
         update flowbook.run r
         set status = f.status, worker_id = null, current = f.current, error = f.error, asks = f.asks,
             home_id = case when f.status = 'waiting' then r.worker_id end,
@@ -149,9 +158,7 @@ SETTLE: Final = Statement(
             ended_at = case when f.status in {OVER} then f.at end
         from free f where r.id = f.id
     )
-    select w.n::int, l.id is not null as accepted, l.mail, l.mail > w.seen as unread,
-           l.id is null and exists (
-               select from flowbook.run r where r.id = w.id and r.epoch = w.epoch and r.status = 'running') as busy
+    {SETTLE_VERDICT}
     from want w left join locked l on l.n = w.n
     """,
     "Ending, parking and handing back are one thing: let go of the row unless there is unread mail. Mail is counted "

@@ -21,7 +21,7 @@ APPEND_WITHIN: Final = Statement(
 
 LOCKED: Final = Statement(
     "locked",
-    "select id, epoch, mail from flowbook.run where id = $1 for no key update",
+    "select mail from flowbook.run where id = $1 for no key update",
     "After a COMMIT whose answer was lost: whoever gets this lock knows that the transaction that had it is over. The "
     "journal is asked in a statement after it, because one that waited for the lock still sees what was before.",
 )

@@ -1,8 +1,9 @@
-"""Transactions that a step's own effects and its checkpoint share, and starts inside of a user's transaction.
+"""Transactions that a step's own effects and its checkpoint share.
 
-Owns: the pool of the sessions that steps get, the order of a transactional step's end, and what is done when the answer
-to its COMMIT is lost. Refuses: other appends (`writer.py`); while one of these is under way, nothing else of its run is
-sent, and its rows get the next numbers as any append's do (`parcels.py`, a work with a ``turn``).
+Owns: the pool of the sessions that steps and users get, the order of a transactional step's end, and what is done when
+the answer to its COMMIT is lost. Refuses: starts inside of a user's transaction (`starting.py`) and other appends
+(`writer.py`); while one of these is under way, nothing else of its run is sent, and its rows get the next numbers as
+any append's do (`parcels.py`, a work with a ``turn``).
 
     1  the body of the step runs in the session's transaction; nothing of the run is locked meanwhile
     2  what the session has not sent yet is sent; then the run waits for its turn in the journal
@@ -88,11 +89,6 @@ class StepTransaction:
     def __init__(self, session: StepSession, release: Callable[[], None]) -> None:
         self.session = session
         self._release: Callable[[], None] | None = release
-
-    @property
-    def open(self) -> bool:
-        """True until it has ended."""
-        return self._release is not None
 
     def explained(self, error: BaseException) -> BaseException:
         """The error of a body, or `TransactionLost` if it only means that the database went away under it."""

@@ -63,7 +63,7 @@ async def test_an_end_is_refused_when_mail_came_meanwhile(world: World) -> None:
     assert not await store.settle(complete(run))
     row = await store.run(run.id)
     assert (row.status, row.ended_at) == (Status.RUNNING, None)
-    assert (await store.history(run.id))[1] in ((), [])
+    assert (await store.history(run.id)) in ((), [])
 
 
 @scenario

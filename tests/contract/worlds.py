@@ -16,7 +16,7 @@ import asyncpg
 from flowbook.ids import new_id
 from flowbook.plan.journal import Entry, Kind
 from flowbook.plan.records import Status
-from flowbook.ports import NewRun, RunRow, Settlement, Store
+from flowbook.ports import NewRun, RunRow, Settlement, Snapshot, Store
 from flowbook.store.memory import MemoryStore
 from flowbook.store.memory_database import MemoryDatabase
 from flowbook.store.postgres import PostgresStore
@@ -155,7 +155,13 @@ async def own(store: Store, **fields: Any) -> RunRow:
 
 async def journal(store: Store, run_id: UUID) -> list[tuple[int, str, str]]:
     """Number, kind and path of each row."""
-    return [(entry.seq, entry.kind.value, entry.path) for entry in (await store.history(run_id))[1]]
+    return [(entry.seq, entry.kind.value, entry.path) for entry in (await store.history(run_id))]
+
+
+async def behind(store: Store, run_id: UUID, tag: str) -> tuple[Snapshot | None, list[int]]:
+    """The newest snapshot of a tag, and the numbers of the rows that are read behind it, as a new owner does it."""
+    snapshot = await store.newest(run_id, tag)
+    return snapshot, [e.seq async for page in store.pages(run_id, snapshot.seq if snapshot else 0) for e in page]
 
 
 def park(row: RunRow, seen: int = 0, due_in: float | None = None) -> Settlement:

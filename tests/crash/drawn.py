@@ -28,7 +28,7 @@ async def carry(request: dict[str, Any]) -> dict[str, Any]:
     async with fb.connect(request["url"], lease=60.0, always_suspend=request["suspend"]) as app:
         run = await app.start(flow(block_of(request["block"])), key=request["key"])
         values = await run.result(timeout=60)
-        _, rows = await app.store.history(run.id)
+        rows = await app.store.history(run.id)
         return {"values": values, "paths": sorted(e.path for e in rows if e.kind in OUTCOMES)}
 
 

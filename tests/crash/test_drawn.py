@@ -35,7 +35,7 @@ async def in_memory(block: Block, suspend: bool) -> dict[str, Any]:
     async with memory_app(always_suspend=suspend) as app:
         run = await app.start(flow(block))
         values = await run.result(timeout=60)
-        _, rows = await app.store.history(run.id)
+        rows = await app.store.history(run.id)
         return {"values": values, "paths": sorted(e.path for e in rows if e.kind in OUTCOMES)}
 
 

@@ -22,7 +22,7 @@ from tests.crash.zygotes import zygotes as opened
 ZYGOTES = 4
 """Victims wait more than they work (a dead worker is probed twice, 300 ms apart)."""
 
-BY_THE_CLOCK = frozenset({"heartbeat", "orphans", "members", "announce"})
+BY_THE_CLOCK = frozenset({"heartbeat", "orphans", "members", "announce", "mail"})
 """Statements that come when their time comes; the last case is slow enough to meet them all."""
 
 

@@ -145,7 +145,7 @@ async def row_of(app: App, flow: str, status: Status | None = None) -> RunRow:
 
 async def outcomes(app: App, run_id: UUID) -> list[str]:
     """The finished paths of a run."""
-    _, entries = await app.store.history(run_id)
+    entries = await app.store.history(run_id)
     return [e.path for e in entries if e.kind == "finished"]
 
 

@@ -23,7 +23,7 @@ async def test_a_fork_keeps_a_sibling_that_finished_later_and_nothing_is_copied(
         assert await run.result() == {"log": ["a", "b", "late", "meet"]}
         fork = await run.fork(at="b#1")
         assert await fork.result() == {"log": ["a", "b", "late", "meet"]}
-        _, entries = await app.store.history(fork.id)
+        entries = await app.store.history(fork.id)
         own = [f"{e.path} {e.kind}".strip() for e in entries if e.seq > 0 and e.kind != "started"]
         assert own == ["b#1 forked", "b#1 finished", "meet#1 finished", "completed"]
         assert [e.path for e in entries if e.seq <= 0] == ["a#1", "late#1"]

@@ -174,7 +174,7 @@ async def test_a_parent_killed_in_the_middle_goes_on_elsewhere_with_its_children
     place.process("work", "default")
     async with place.opened() as app:
         parent = await row_of(app, "spread", Status.COMPLETED)
-        _, entries = await app.store.history(parent.id)
+        entries = await app.store.history(parent.id)
         (event,) = (from_entry(e) for e in entries if e.path == "total#1" and e.kind == "finished")
         assert isinstance(event, StepFinished)
         assert event.result == {"total": TOTAL}

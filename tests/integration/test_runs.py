@@ -86,7 +86,7 @@ def logging(name: str, seconds: float = 0.0) -> Step:
 
 async def kinds(app: App, run: Any) -> list[str]:
     """The journal, in short, without advisory rows."""
-    _, entries = await app.store.history(run.id)
+    entries = await app.store.history(run.id)
     assert [e.seq for e in entries] == list(range(1, len(entries) + 1))
     assert all(from_entry(e) for e in entries)
     return [f"{e.path} {e.kind}".strip() for e in entries if e.kind != "started"]

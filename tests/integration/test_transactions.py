@@ -508,7 +508,7 @@ async def test_a_caller_that_is_cancelled_at_the_commit_leaves_it_to_come_to_its
             await call
         go.set()
         # Not by the absence of transactions: its own has yet to begin.
-        while "x#1" not in [e.path for e in (await store.history(run.id))[1]]:
+        while "x#1" not in [e.path for e in await store.history(run.id)]:
             await asyncio.sleep(0.01)
         assert await shop.items() == ["kept"]
 

@@ -136,7 +136,7 @@ async def row_of(app: App, flow: str, status: Status | None = None) -> Any:
 
 async def kinds(app: App, run_id: UUID) -> list[str]:
     """The journal, in short, without advisory rows."""
-    _, entries = await app.store.history(run_id)
+    entries = await app.store.history(run_id)
     return [f"{e.path} {e.kind}".strip() for e in entries if e.kind != "started"]
 
 

@@ -21,7 +21,7 @@ from flowbook.plan.events import ChildFinished, ChildStarted
 from flowbook.plan.records import Child, Status
 from flowbook.ports import RunRow
 from flowbook.run import children as children_module
-from flowbook.run.children import child_id
+from flowbook.run.children import ChildEnd, Children, child_id
 from flowbook.run.context import Context
 from flowbook.store.memory import MemoryStore
 from tests.unit.run.apps import Apps, scenario, step_of, until
@@ -505,9 +505,16 @@ async def test_the_child_of_a_run_that_failed_goes_on_and_is_found_by_its_retry(
 # ------------------------------------------------------------------------------------------------------- bodies, forks
 
 
+async def end_of(children: Children, path: str, child: UUID) -> ChildEnd:
+    """What has become of a child, once there is news of it."""
+    while (end := await children.end(path, Child(child))) is None:
+        await asyncio.sleep(0.002)
+    return end
+
+
 @scenario
 async def test_a_body_starts_a_child_and_waits_for_it_in_memory(apps: Apps) -> None:
-    """What others build on: begin as often as one likes, `over` when it has ended."""
+    """What others build on: begin as often as one likes, ask for its end, which costs nothing without news."""
     app = await apps.open()
     gate = graph("gate", wait("go"))
     seen: list[Any] = []
@@ -518,7 +525,7 @@ async def test_a_body_starts_a_child_and_waits_for_it_in_memory(apps: Apps) -> N
         first = await children.begin(path, gate, {"n": 1})
         again = await children.begin(path, gate, {"n": 1})
         seen.append(first == again)
-        end = await children.over(path, Child(first.child))
+        end = await end_of(children, path, first.child)
         seen.append(end.result)
 
     run = await app.start(graph("f", parent))
@@ -554,7 +561,7 @@ async def test_news_that_come_during_a_look_are_looked_at_again(apps: Apps) -> N
         children = app.engine._runners[ctx.run_id]._children
         started = await children.begin(f"{ctx.path}/sub#1", graph("sub", slow), {})
         children._alive.clear()
-        end = await children.over(f"{ctx.path}/sub#1", Child(started.child))
+        end = await end_of(children, f"{ctx.path}/sub#1", started.child)
         assert end.row.status is Status.COMPLETED
 
     await (await app.start(graph("f", parent))).result(timeout=5)
