@@ -56,6 +56,11 @@ class Apps:
         app.engine.tools.threads.shutdown()
         self.database.bury(app.store.worker_id)
 
+    async def leave(self, app: App) -> None:
+        """Its process ends in order."""
+        self._open.remove(app)
+        await app.__aexit__(None, None, None)
+
     async def close(self) -> None:
         """Close every app that is still open."""
         for app in self._open:

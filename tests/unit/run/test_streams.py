@@ -174,7 +174,7 @@ async def test_a_process_that_ends_leaves_its_last_text_to_readers_elsewhere(app
 
     run = await app.start(graph("f", say))
     await run.result()
-    await app.__aexit__(None, None, None)
+    await apps.leave(app)
     assert text(await read(await other.run(run.id))) == "last words"
 
 
