@@ -28,13 +28,14 @@ from flowbook.jupyter.completion import matcher
 from flowbook.jupyter.magics import TABLE, Magics
 from flowbook.jupyter.mistakes import usage
 from flowbook.jupyter.names import HOOK, rewrite
+from flowbook.jupyter.runs import show_runs
 from flowbook.jupyter.session import Session
 from flowbook.observe.diffs import Diff
 from flowbook.show.diff import diff_html, diff_plain
 from flowbook.show.html import flow_html
 from flowbook.show.safe import clean
 from flowbook.show.text import flow_plain
-from flowbook.sync import SyncRun
+from flowbook.sync import SyncRun, SyncRuns
 
 
 class _Rewriter:
@@ -127,7 +128,9 @@ class Extension:
             self._format(formatters["text/html"], node, flow_html)
         self._format(formatters["text/html"], Diff, diff_html)
         self._format(formatters["text/plain"], Diff, lambda it, p, cycle: p.text(diff_plain(it)))
-        self._format(self.ip.display_formatter.ipython_display_formatter, SyncRun, self._show_once)
+        shows = self.ip.display_formatter.ipython_display_formatter
+        self._format(shows, SyncRun, self._show_once)
+        self._format(shows, SyncRuns, lambda runs: show_runs(self.session, runs))
 
     def _format(self, formatter: Any, kind: type, function: Callable[..., Any]) -> None:
         formatter.for_type(kind, function)

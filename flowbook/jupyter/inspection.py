@@ -98,6 +98,11 @@ class Inspection:
         while len(self._stops) > FOLLOWED:
             self._stops.popitem(last=False)[1]()
 
+    def close(self) -> None:
+        """Follow nothing any more."""
+        while self._stops:
+            self._stops.popitem()[1]()
+
     def ask(self, asking: Coroutine[Any, Any, Any]) -> Any:
         return self._session.app.portal.call(asking)
 

@@ -18,6 +18,7 @@ from flowbook.jupyter.beside import Beside
 from flowbook.jupyter.displays import OnInterrupt
 from flowbook.jupyter.mistakes import brief, usage, without_our_frames
 from flowbook.jupyter.parse import Command, Parsed, bound, count, known, parse, unquoted_value
+from flowbook.jupyter.runs import show_runs
 from flowbook.observe.inbox import DecisionView
 from flowbook.plan.records import Status
 from flowbook.run.deciding import Answered
@@ -45,8 +46,14 @@ TABLE = {
             {"--key K": "re-attach to the run that has this key", **_WAIT, **_INTERRUPT},
         ),
         Command(
-            "runs", "List runs, newest first.", "%flow runs --status failed", "",
-            {"--status S": ", ".join(Status), "--flow F": "of this flow", "--limit N": "at most so many (20)"},
+            "runs", "A table of runs, newest first; NAME=VALUE: only those with this input.",
+            "%flow runs --status failed --since 24h", "[NAME=VALUE ...]",
+            {
+                "--status S": f"{', '.join(Status)}; several with commas", "--flow F": "of this flow",
+                "--since T": "made since then: 24h, 7d, 2026-11-21", "--match TEXT": "in flow, key, error, place or id",
+                "--sort BY": "created_at, started_at, ended_at, duration, flow, status; -duration: the longest first",
+                "--limit N": "rows of a page (20)",
+            },
         ),
         Command(
             "show", f"Look into a run: topology, timeline, journal, state, output, code. {_RUN}", "%flow show last",
@@ -110,7 +117,7 @@ TABLE = {
 }  # fmt: skip
 
 
-PAIRED = frozenset({"run", "signal", "fork", "approve", "reject", "answer"})
+PAIRED = frozenset({"run", "runs", "signal", "fork", "approve", "reject", "answer"})
 """Commands that take ``key=value``."""
 
 
@@ -158,10 +165,15 @@ class Magics:
         limit = it.options.get("limit", "20")
         if not limit.isdigit():
             raise usage(f"--limit {limit!r} is not a number")
-        rows = self._session.app.runs(
-            flow=it.options.get("flow"), status=it.options.get("status"), limit=int(limit)
-        ).page().rows  # fmt: skip
-        self._session.publish({"text/html": runs_html(rows), "text/plain": runs_plain(rows)})
+        found = self._session.app.runs(flow=it.options.get("flow"), limit=int(limit))
+        for option, verb in (("since", "since"), ("sort", "sort"), ("match", "matching")):
+            if option in it.options:
+                found = getattr(found, verb)(it.options[option])
+        if "status" in it.options:
+            found = found.status(*filter(None, it.options["status"].split(",")))
+        if it.pairs:
+            found = found.input(**it.pairs)
+        show_runs(self._session, found)
 
     def _show(self, it: Parsed) -> SyncRun:
         run = self._session.run(_one(it, "show", "a run"))

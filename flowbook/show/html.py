@@ -14,6 +14,7 @@ from typing import Any
 from flowbook.ids import short
 from flowbook.observe.transcripts import transcript
 from flowbook.observe.views import RunView, State, StepView
+from flowbook.plan.query import RunSummary
 from flowbook.plan.records import Failure, Status
 from flowbook.ports import RunRow
 from flowbook.show.layout import Layout, arrange
@@ -98,20 +99,40 @@ def badge(status: Status) -> str:
     )
 
 
-def runs_html(rows: Sequence[RunRow], now: datetime | None = None) -> str:
-    """A list of runs."""
+def runs_html(
+    rows: Sequence[RunRow], now: datetime | None = None, *, summary: RunSummary | None = None, picture: str = "",
+    more: bool = False,
+) -> str:  # fmt: skip
+    """A list of runs; ``summary`` and ``picture`` (a sparkline) stand above it, ``more``: there are others."""
     now = now or datetime.now(UTC)
-    if not rows:
+    if not rows and (summary is None or not summary.total):
         return '<div style="opacity:.7">no runs</div>'
     body = [
         [
             f'<code title="{escape(r.id)}">{short(r.id)}</code>', escape(r.flow, 60), badge(r.status),
-            escape(r.current or r.error or "", VALUE_LIMIT), escape(ago(r.created_at, now)),
+            escape(r.error if r.status is Status.FAILED and r.error else r.current, VALUE_LIMIT),
+            f'<span title="{r.created_at:%Y-%m-%d %H:%M:%S} UTC">{escape(ago(r.created_at, now))}</span>',
             escape(took(r, now)), escape(r.key or "", 60),
         ]
         for r in rows
     ]  # fmt: skip
-    return _table(["run", "flow", "status", "at", "started", "took", "key"], body)
+    parts = [_counted(summary, picture)] if summary else []
+    parts.append(_table(["run", "flow", "status", "at", "started", "took", "key"], body))
+    if summary:
+        others = f"{len(rows)} of {summary.total:,} runs, " if more else ""
+        parts.append(_note(f"{others}as it was on {now:%Y-%m-%d at %H:%M:%S} UTC"))
+    return f'<div class="fb-runs-still">{"".join(parts)}</div>'
+
+
+def _counted(summary: RunSummary, picture: str) -> str:
+    """How many there are of each status, and how long they take."""
+    words = [f"{badge(status)} {n:,}" for status, n in sorted(summary.statuses.items())]
+    if summary.mean is not None and summary.p95 is not None:
+        words.append(f"mean {duration(summary.mean)}, p95 {duration(summary.p95)}")
+    if picture:
+        about = f"how long the last {summary.ended} took"
+        words.append(f'<img alt="{escape(about)}" style="vertical-align:middle" src="{data_uri(picture)}">')
+    return f'<div style="margin:2px 0 6px">{"&ensp;".join(words)}</div>'
 
 
 def flow_html(thing: Any, notes: Sequence[str] = (), problems: Sequence[str] = ()) -> str:

@@ -50,6 +50,10 @@ function fitting(text, room, size) {
   return text;
 }
 
+function clip(text, room) {
+  return text.length > room ? text.slice(0, room - 1).trimEnd() + "…" : text;
+}
+
 /**
  * Questions to the kernel (widget.py answers them).
  *
