@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from flowbook.app import App
     from flowbook.observe.views import RunView
     from flowbook.plan.journal import Entry
+    from flowbook.plan.outputs import Output
     from flowbook.ports import RunRow
 
 
 def add_to(app: typer.Typer) -> None:
     """Make these commands of ``app``."""
     app.command(epilog="Example:  flowbook runs --status failed --flow quickstart --limit 5")(runs)
-    app.command(epilog="Example:  flowbook show last\n\nExample:  flowbook show 3f2a9c01 --exit-status && deploy")(show)
+    app.command(
+        epilog="Example:  flowbook show last --outputs\n\nExample:  flowbook show 3f2a9c01 --exit-status && deploy"
+    )(show)
     app.command(epilog="Example:  flowbook journal last --json | jq '.[] | select(.kind == \"finished\") | .path'")(
         journal
     )
@@ -61,6 +64,9 @@ def show(
     exit_status: Annotated[
         bool, typer.Option("--exit-status", help="Exit with 1 if the run failed or was cancelled.")
     ] = False,
+    outputs: Annotated[
+        bool, typer.Option("--outputs", help="Also what its steps printed, logged and displayed.")
+    ] = False,
     url: UrlOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -68,21 +74,27 @@ def show(
     from flowbook.cli import output
     from flowbook.cli.exits import exit_of_status
 
-    async def body(app: App) -> tuple[RunView, list[str]]:
+    async def body(app: App) -> tuple[RunView, list[str], Sequence[Output]]:
         row = await find(app, run)
-        return await app.view(row.id), [str(one) for one in await (await app.run(row.id)).lineage()]
+        line = [str(one) for one in await (await app.run(row.id)).lineage()]
+        return await app.view(row.id), line, await app.outputs(row.id) if outputs else ()
 
-    view, line = with_app(url, body)
+    view, line, said = with_app(url, body)
     if json:
-        from flowbook.observe.records import view_record
+        from flowbook.observe.records import output_record, view_record
 
-        output.as_json({**view_record(view), "lineage": line})
+        more = {"outputs": [output_record(o) for o in said]} if outputs else {}
+        output.as_json({**view_record(view), "lineage": line, **more})
     else:
         from flowbook.show.text import run_plain, run_table
 
         output.tell(run_table(view), run_plain(view))
         if len(line) > 1:
             output.say(f"lineage: {' <- '.join(line)}")
+        if outputs:
+            from flowbook.show.outputs import outputs_plain, outputs_table
+
+            output.tell(outputs_table(said), outputs_plain(said))
     if exit_status:
         raise typer.Exit(exit_of_status(view.status))
 

@@ -63,7 +63,8 @@ class Kept:
 
 def bundle(app: SyncApp, view: RunView) -> dict[str, str]:
     """The forms that need no kernel."""
-    html = still(view, _state(app, view), hint=hint(view), enter=entry(view))
+    said = app.portal.call(app.app.outputs(view.id))
+    html = still(view, _state(app, view), said, hint=hint(view), enter=entry(view))
     return {"text/html": html, "text/plain": run_plain(view)}
 
 

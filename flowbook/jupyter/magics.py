@@ -26,6 +26,7 @@ from flowbook.run.saying import NOTHING
 from flowbook.show.diff import diff_html, diff_plain
 from flowbook.show.html import flow_html, runs_html
 from flowbook.show.inbox import Inbox, inbox_html, inbox_plain
+from flowbook.show.outputs import outputs_html, outputs_plain
 from flowbook.show.text import flow_plain, runs_plain
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ TABLE = {
         Command(
             "show", f"Look into a run: topology, timeline, journal, state, output, code. {_RUN}", "%flow show last",
             "RUN",
+            {"--outputs": "what its steps printed, logged, displayed and plotted, and nothing else"},
         ),
         Command("graph", "Show a flow's topology.", "%flow graph research", "FLOW"),
         Command("resume", f"Carry on a run that nobody carries. {_RUN}", "%flow resume 3f2a1b9c", "RUN",
@@ -175,8 +177,13 @@ class Magics:
             found = found.input(**it.pairs)
         show_runs(self._session, found)
 
-    def _show(self, it: Parsed) -> SyncRun:
+    def _show(self, it: Parsed) -> SyncRun | None:
         run = self._session.run(_one(it, "show", "a run"))
+        if "outputs" in it.options:
+            said = run.outputs()
+            html = outputs_html(said) or "<div>nothing was printed</div>"
+            self._session.publish({"text/html": html, "text/plain": outputs_plain(said)})
+            return None
         self._session.displays.inspect(run)
         return run
 

@@ -17,6 +17,7 @@ from flowbook.observe.diffs import Diff
 from flowbook.observe.tallies import ItemsView
 from flowbook.observe.views import AttemptView, ForkView, RunView, StepView, WaitView
 from flowbook.plan.journal import Entry, from_entry
+from flowbook.plan.outputs import Output
 from flowbook.plan.records import Failure
 from flowbook.ports import RunRow
 
@@ -110,6 +111,13 @@ def entry_record(entry: Entry) -> dict[str, Any]:
         "bytes": len(entry.payload),
         "data": data,
     }
+
+
+def output_record(output: Output) -> dict[str, Any]:
+    """A piece of what a step printed, or what it displayed."""
+    shown = {"bundle": dict(output.bundle), "metadata": dict(output.metadata)} if output.kind == "display" else {}
+    about = {"path": output.path, "attempt": output.attempt, "kind": output.kind, "at": moment(output.at)}
+    return {**about, "text": output.text, **shown}
 
 
 def plain(value: Any) -> Any:

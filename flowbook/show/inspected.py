@@ -24,10 +24,12 @@ from flowbook.show.journal import words
 from flowbook.show.layout import Layout
 from flowbook.show.live import head
 from flowbook.show.looks import LOOKS
+from flowbook.show.outputs import plain, readable
 from flowbook.show.painted import layout_of
 from flowbook.show.picture import Node, edges, ids, nodes, traits
 from flowbook.show.preview import differences, preview
 from flowbook.show.safe import clean, duration
+from flowbook.show.sanitised import safe_html
 
 STEPS, KEYS, ROWS = 50, 300, 100
 """Rows of a list of steps, keys of a state, rows of a journal, that are sent at once."""
@@ -142,9 +144,14 @@ def outcome_told(step: StepView, shown: Callable[[Any], Any]) -> Told:
 
 def output_told(output: Output) -> Told:
     """One thing that a step has printed, logged or displayed."""
+    bundle = {clean(mime, 80): data for mime, data in output.bundle.items() if isinstance(data, str)}
+    if "text/html" in bundle:  # the page puts it into a frame that runs nothing; there is nothing in it either
+        bundle["text/html"] = safe_html(bundle["text/html"])
+    if output.kind == "display" and "text/plain" not in bundle:
+        bundle["text/plain"] = plain(output.bundle)
     return {
-        "kind": output.kind, "attempt": output.attempt, "text": clean(output.text), "at": ms(output.at),
-        "bundle": {clean(mime, 80): data for mime, data in output.bundle.items() if isinstance(data, str)},
+        "kind": output.kind, "attempt": output.attempt, "text": clean(readable(output.text)), "at": ms(output.at),
+        "bundle": bundle,
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ needs for its first picture, so that a page that is loaded again has it too.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -20,9 +20,11 @@ import traitlets
 from flowbook.ids import short
 from flowbook.observe.timeline import timeline_of
 from flowbook.observe.views import RunView
+from flowbook.plan.outputs import Output
 from flowbook.show.html import run_html
 from flowbook.show.inspected import Followed
 from flowbook.show.looks import rules
+from flowbook.show.outputs import outputs_html
 from flowbook.show.preview import preview
 from flowbook.show.safe import clean, escape
 from flowbook.show.svg import data_uri
@@ -78,10 +80,17 @@ class Inspector(Widget):
                 self.home = it.whole(view)
 
 
-def still(view: RunView, state: Mapping[str, Any] | None, now: datetime | None = None, **more: str) -> str:
-    """The inspector without a kernel: heading, topology, timeline, steps, error, state. Plain HTML, no script.
+def still(
+    view: RunView,
+    state: Mapping[str, Any] | None,
+    outputs: Sequence[Output] = (),
+    now: datetime | None = None,
+    **more: str,
+) -> str:
+    """The inspector without a kernel: heading, topology, timeline, steps, error, state, output. Plain HTML, no script.
 
-    ``state``: the state as it is now, None if the code that folds it is not known here; ``more`` goes to `run_html`.
+    ``state``: the state as it is now, None if the code that folds it is not known here; ``outputs``: what its steps
+    have printed and displayed; ``more`` goes to `run_html`.
     """
     now = now or datetime.now(UTC)
     parts = [run_html(view, now, **more)]
@@ -103,4 +112,6 @@ def still(view: RunView, state: Mapping[str, Any] | None, now: datetime | None =
         when = "at the end" if view.status.over else "now"
         table = f"<table><tbody>{keys}</tbody></table>" if keys else "<div>it is empty</div>"
         parts.append(f"<details><summary>state {when}</summary>{table}</details>")
+    if outputs:
+        parts.append(f"<details><summary>output</summary>{outputs_html(outputs)}</details>")
     return f'<div class="fb-inspected">{"".join(parts)}</div>'

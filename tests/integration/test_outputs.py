@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 from tests.integration.test_notebook import LOAD, Kernel, environment, new_kernel, talk
 
 __all__ = ["environment", "new_kernel", "talk"]
@@ -89,3 +93,31 @@ def test_capturing_a_cell_works_as_ever(talk: Kernel) -> None:
     redirect = "import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()) as to: print('in')\n"
     assert talk(f"{redirect}print(to.getvalue())").printed == "in\n\n"
     assert talk("import sys; print('err', file=sys.stderr)").printed == "err\n"
+
+
+def test_the_command_line_shows_what_steps_said(talk: Kernel, environment: dict[str, str]) -> None:
+    """As text, as JSON, and as a page in the notebook."""
+    talk(TALK)
+    assert not talk("run = %flow run talk n=3 --wait", after=0.5).error
+    run_id = talk("print(run.id)").printed.strip()
+    shown = flowbook(environment, "show", run_id, "--outputs")
+    lines = shown.splitlines()
+    assert "speak#1  stdout  printed 3" in lines
+    assert "speak#1  log     WARNING mine: logged" in lines
+    assert "plot#1  display <Figure size 640x480 with 1 Axes>" in lines
+    assert "speak#1  stdout" not in flowbook(environment, "show", run_id)
+    found = json.loads(flowbook(environment, "show", run_id, "--outputs", "--json"))["outputs"]
+    assert [o["kind"] for o in found if o["path"] == "table#1"] == ["stdout", "display", "display"]
+    page = talk("%flow show last --outputs")
+    assert '<img src="data:image/png;base64,' in page.html
+    assert "<b>bolder</b>" in page.html
+    assert "far#1  stdout  far away" in page.text
+
+
+def flowbook(environment: dict[str, str], *words: str) -> str:
+    """What a command prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flowbook.cli", *words],
+        env=environment, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    return done.stdout
