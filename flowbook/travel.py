@@ -111,14 +111,14 @@ async def diff(app: App, a: UUID, b: UUID) -> Diff:
 
 
 async def _side(app: App, run_id: UUID) -> tuple[RunRow, Side]:
-    row = app._ours(await app.store.run(run_id))
+    row, view = app._ours(await app.store.run(run_id)), await app.view(run_id)
     try:
         graph = await code_of(app, row)
     except CodeMissing:
         entries = await app.store.history(run_id)
-        return row, Side(row.id, row.flow, row.version, row.status, trace(None, None, entries))
+        return row, Side(row.id, row.flow, row.version, row.status, trace(None, None, entries), view)
     beginning, rows = await history(app, row, graph)
-    return row, Side(row.id, row.flow, row.version, row.status, trace(graph, beginning, rows))
+    return row, Side(row.id, row.flow, row.version, row.status, trace(graph, beginning, rows), view)
 
 
 async def history(app: App, row: RunRow, graph: Graph) -> tuple[Record, list[Entry]]:

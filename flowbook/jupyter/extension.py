@@ -31,7 +31,8 @@ from flowbook.jupyter.names import HOOK, rewrite
 from flowbook.jupyter.runs import show_runs
 from flowbook.jupyter.session import Session
 from flowbook.observe.diffs import Diff
-from flowbook.show.diff import diff_html, diff_plain
+from flowbook.show.compared import diff_html
+from flowbook.show.diff import diff_plain
 from flowbook.show.html import flow_html
 from flowbook.show.safe import clean
 from flowbook.show.text import flow_plain

@@ -23,7 +23,8 @@ from flowbook.observe.inbox import DecisionView
 from flowbook.plan.records import Status
 from flowbook.run.deciding import Answered
 from flowbook.run.saying import NOTHING
-from flowbook.show.diff import diff_html, diff_plain
+from flowbook.show.compared import diff_html
+from flowbook.show.diff import diff_plain
 from flowbook.show.html import flow_html, runs_html
 from flowbook.show.inbox import Inbox, inbox_html, inbox_plain
 from flowbook.show.outputs import outputs_html, outputs_plain

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from flowbook.codec import encode
 from flowbook.errors import Unencodable
+from flowbook.observe.views import RunView
 from flowbook.plan.mapped import Mapped
 from flowbook.plan.records import Status
 from flowbook.plan.traces import Firing, Trace
@@ -29,6 +30,8 @@ class Side:
     version: int
     status: Status
     trace: Trace
+    view: RunView | None = None
+    """As it looks now, for pictures; None: nobody draws it."""
 
 
 @dataclass(frozen=True, slots=True)

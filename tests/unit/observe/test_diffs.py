@@ -14,7 +14,8 @@ from flowbook.observe.diffs import Diff, Side, alike, compare
 from flowbook.plan.apply import begin
 from flowbook.plan.records import Status
 from flowbook.plan.traces import trace
-from flowbook.show.diff import diff_html, diff_plain, diff_table
+from flowbook.show.compared import diff_html
+from flowbook.show.diff import diff_plain, diff_table
 from tests.unit.plan.driving import ID, Drive
 
 
