@@ -122,6 +122,26 @@ async def _execute(url: str, statement: str) -> None:
         await connection.close()
 
 
+def ask_database(url: str, question: str) -> Any:
+    """The one value that a question has for its answer, over a connection of its own."""
+    import asyncpg
+
+    async def ask() -> Any:
+        connection = await asyncpg.connect(url)
+        try:
+            return await connection.fetchval(question)
+        finally:
+            await connection.close()
+
+    found: list[Any] = []
+
+    async def keep() -> None:
+        found.append(await ask())
+
+    _in_own_loop(keep())
+    return found[0]
+
+
 def _in_own_loop(work: Coroutine[Any, Any, None]) -> None:
     """Run ``work`` in a thread of its own: the test may have a loop already, and must keep it as it is."""
     trouble: list[BaseException] = []

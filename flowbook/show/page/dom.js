@@ -1,5 +1,5 @@
 // What every widget of flowbook needs of a page: elements, durations, questions to the kernel.
-// Every text goes through textContent or setAttribute. Markup comes from svg.py alone, which has escaped it.
+// Every text goes through textContent or setAttribute. Markup comes from svg.py alone, and through `drawn`.
 
 const SECOND = 1000;
 const PATIENCE = 3 * SECOND;
@@ -31,6 +31,20 @@ function duration(ms) {
   if (whole < 3600) return Math.floor(whole / 60) + "m " + two(whole % 60) + "s";
   if (whole < 86400) return Math.floor(whole / 3600) + "h " + two(Math.floor((whole % 3600) / 60)) + "m";
   return Math.floor(whole / 86400) + "d " + Math.floor((whole % 86400) / 3600) + "h";
+}
+
+const DRAWN = new Set(["svg", "title", "g", "rect", "circle", "path", "polygon", "polyline", "line", "text", "tspan"]);
+
+/** A picture as an element. Every text in it is escaped by svg.py; whatever else might be in it does not get in here. */
+function drawn(text) {
+  const root = new DOMParser().parseFromString(text, "image/svg+xml").documentElement; // runs and loads nothing
+  if (root.localName !== "svg") return make("span", "");
+  for (const it of [root, ...root.querySelectorAll("*")]) {
+    if (!DRAWN.has(it.localName)) it.remove();
+    for (const { name, value } of [...it.attributes])
+      if (/^on|href|^style$/i.test(name) || /url\(/i.test(value)) it.removeAttribute(name);
+  }
+  return document.importNode(root, true);
 }
 
 /** As much of a text as fits in so many pixels at a size; safe.py's `fitting` does the same for still pictures. */

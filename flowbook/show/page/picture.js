@@ -113,8 +113,8 @@ class Picture {
   }
 
   mount({ svg, least, icons, names }) {
-    this.port.innerHTML = svg; // the one markup there is: svg.py's own
-    this.svg = this.port.firstElementChild;
+    this.svg = drawn(svg);
+    this.port.replaceChildren(this.svg);
     this.svg.setAttribute("role", "group");
     this.icons = icons;
     this.size = { w: Number(this.svg.getAttribute("width")), h: Number(this.svg.getAttribute("height")) };
