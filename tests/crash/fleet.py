@@ -44,6 +44,9 @@ class Mark:
 class Fleet:
     """Workers on one database. ``async with Fleet(url, folder) as fleet``."""
 
+    always_suspend = False
+    """True under --always-suspend: they fold each run anew after each of its steps."""
+
     def __init__(self, url: str, folder: Path, *, lease: float = 60.0) -> None:
         self.url, self.folder, self.lease = url, folder, lease
         self.log = folder / "log"
@@ -79,6 +82,7 @@ class Fleet:
         request = {
             "url": self.url, "home": str(self.folder), "lease": self.lease, "flows": list(flows), "kill_at": kill_at,
             "concurrency": concurrency, "marks": str(self.folder / "marks"), "log": str(self.log), "ready": str(ready),
+            "suspend": self.always_suspend,
         }  # fmt: skip
         pid: int = self._zygote.ask({"spawn": request})["pid"]
         self.alive[pid] = {"flows": flows, "concurrency": concurrency}

@@ -31,7 +31,9 @@ from tests.crash.jobs import FLOWS, MARKS
 
 async def carry(request: dict[str, Any]) -> None:
     """Register the flows, say so, and work."""
-    connection = fb.connect(request["url"], home=Path(request["home"]), lease=request["lease"])
+    connection = fb.connect(
+        request["url"], home=Path(request["home"]), lease=request["lease"], always_suspend=request["suspend"]
+    )
     async with connection as app:
         for name in request["flows"]:
             await app.register(FLOWS[name])
