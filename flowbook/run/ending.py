@@ -63,9 +63,8 @@ async def cancel_children(store: Store, run_id: UUID, by: str) -> None:
     followed by somebody who begins with the first. Children that nobody carries are ended here and now. Runs that were
     attached to by their key are somebody else's, and go on.
     """
-    for child in await store.children(run_id):
-        if not child.status.over:
-            await cancel_child(store, child.id, by)
+    for child in await store.children(run_id, live=True):
+        await cancel_child(store, child.id, by)
 
 
 async def cancel_child(store: Store, child_id: UUID, by: str) -> None:

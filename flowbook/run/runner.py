@@ -434,7 +434,7 @@ class Runner:
         self._unread = False
         events: list[Event] = []
         status = self._run.status
-        for mail in await self.tools.store.mailbox(self.row.id, self._read):
+        for mail in await self.tools.store.mailbox(self.row.id, self._read, ends_after=self.row.mail):
             self._read = mail.id
             self._pauses.add(mail)
             if mail.kind == CHILD:

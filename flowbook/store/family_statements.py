@@ -76,6 +76,11 @@ SETTLE_FAMILY_WAITING: Final = Statement(
 
 CHILDREN: Final = Statement(
     "children",
-    f"select {RUN_COLUMNS} from flowbook.run where parent_id = $1 order by created_at, id",
-    "All of one parent, by the index on parents. Their ids are made from their paths, so they are in no order of time.",
+    f"""
+    select {RUN_COLUMNS} from flowbook.run
+    where parent_id = $1 and (not $2::boolean or status not in ('completed', 'failed', 'cancelled', 'superseded'))
+    order by created_at, id
+    """,
+    "Of one parent, by the index on parents; $2: those that are not over. Their ids are made from their paths, so they "
+    "are in no order of time.",
 )

@@ -22,6 +22,7 @@ from flowbook.plan.query import MOST_RUNS, RunQuery, RunSummary
 from flowbook.plan.records import Status
 from flowbook.plan.streamed import BEGINNING, Chunk, News
 from flowbook.ports import (
+    CHILD,
     Ack,
     Asked,
     Definition,
@@ -341,10 +342,11 @@ class MemoryStore:
         rows = [kept.row for kept in (await self._turn()).runs.values()]
         return {row.id: row.mail for row in rows if row.worker_id == self.worker_id and row.mail}
 
-    async def mailbox(self, run_id: UUID, after: int = 0) -> Sequence[Mail]:
-        """What was delivered after mail number ``after``, in order."""
+    async def mailbox(self, run_id: UUID, after: int = 0, *, ends_after: int = 0) -> Sequence[Mail]:
+        """What was delivered after mail number ``after``, in order; ends of children only after ``ends_after``."""
         kept = (await self._turn()).runs.get(run_id)
-        return tuple(kept.mail[after:]) if kept is not None else ()
+        mails = kept.mail[after:] if kept is not None else ()
+        return tuple(mail for mail in mails if mail.kind != CHILD or mail.id > ends_after)
 
     # ------------------------------------------------------------------------------------------------- looking
 
@@ -380,10 +382,10 @@ class MemoryStore:
         kept = (await self._turn()).runs.values()
         return [k.row for k in kept if fits(k.row, k.searchable, query)]
 
-    async def children(self, run_id: UUID) -> Sequence[RunRow]:
-        """Rows of all runs that a run has started, in the order of their start."""
+    async def children(self, run_id: UUID, *, live: bool = False) -> Sequence[RunRow]:
+        """Rows of all runs that a run has started, in the order of their start; ``live``: only those not over."""
         rows = [kept.row for kept in (await self._turn()).runs.values() if kept.row.parent_id == run_id]
-        return sorted(rows, key=lambda row: row.created_at)
+        return sorted((row for row in rows if not (live and row.status.over)), key=lambda row: row.created_at)
 
     async def now(self) -> datetime:
         """The database's time, timezone-aware, UTC."""

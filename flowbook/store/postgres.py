@@ -363,9 +363,9 @@ class PostgresStore:
         """How much has been delivered so far to each run that this worker owns."""
         return await self._reads.mail(self.worker_id)
 
-    async def mailbox(self, run_id: UUID, after: int = 0) -> Sequence[Mail]:
-        """What was delivered after mail number ``after``, in order."""
-        return await self._reads.mailbox(run_id, after)
+    async def mailbox(self, run_id: UUID, after: int = 0, *, ends_after: int = 0) -> Sequence[Mail]:
+        """What was delivered after mail number ``after``, in order; ends of children only after ``ends_after``."""
+        return await self._reads.mailbox(run_id, after, ends_after)
 
     # ------------------------------------------------------------------------------------------------- looking
 
@@ -393,9 +393,9 @@ class PostgresStore:
         """All rows, counted and timed."""
         return await self._reads.summary(query)
 
-    async def children(self, run_id: UUID) -> Sequence[RunRow]:
-        """Rows of all runs that a run has started, in the order of their start."""
-        return await self._reads.children(run_id)
+    async def children(self, run_id: UUID, *, live: bool = False) -> Sequence[RunRow]:
+        """Rows of all runs that a run has started, in the order of their start; ``live``: only those not over."""
+        return await self._reads.children(run_id, live=live)
 
     async def now(self) -> datetime:
         """The database's time, timezone-aware, UTC."""

@@ -173,9 +173,9 @@ class Reads:
         """Deliveries so far, of the runs of a worker that have had any."""
         return {r["id"]: r["mail"] for r in await self._line.fetch(sql.MAIL, worker_id)}
 
-    async def mailbox(self, run_id: UUID, after: int) -> list[Mail]:
+    async def mailbox(self, run_id: UUID, after: int, ends_after: int) -> list[Mail]:
         """Deliveries after number ``after``."""
-        records = await self._line.fetch(sql.MAILBOX, run_id, after)
+        records = await self._line.fetch(sql.MAILBOX, run_id, after, ends_after)
         return [Mail(r["id"], r["kind"], r["name"], r["payload"], r["at"]) for r in records]
 
     async def asked(self, query: InboxQuery) -> list[Asked]:
@@ -225,9 +225,9 @@ class Reads:
         counts = {Status(r["status"]): r["n"] for r in records if r["status"] is not None}
         return RunSummary(counts, timed["n"], timed["mean"], p50, p95)
 
-    async def children(self, run_id: UUID) -> list[RunRow]:
-        """Rows of all runs that a run has started, in the order of their start."""
-        return [to_run(record) for record in await self._line.fetch(family.CHILDREN, run_id)]
+    async def children(self, run_id: UUID, *, live: bool) -> list[RunRow]:
+        """Rows of runs that a run has started, in the order of their start."""
+        return [to_run(record) for record in await self._line.fetch(family.CHILDREN, run_id, live)]
 
     async def served(self) -> frozenset[str]:
         """Fingerprints that a live worker serves."""

@@ -418,7 +418,8 @@ MAIL: Final = Statement(
 
 MAILBOX: Final = Statement(
     "mailbox",
-    "select id, kind, name, payload, at from flowbook.mailbox where run_id = $1 and id > $2 order by id",
+    "select id, kind, name, payload, at from flowbook.mailbox "
+    "where run_id = $1 and id > $2 and (kind <> 'child' or id > $3) order by id",
     "In the order of delivery: the id is the counter on the run's row, taken under its lock.",
 )
 

@@ -53,6 +53,25 @@ async def test_the_items_of_a_map_are_told_apart_by_their_paths(world: World) ->
 
 
 @scenario
+async def test_who_has_claimed_a_run_is_not_told_again_of_all_that_have_ended_before(world: World) -> None:
+    """Ends up to a number may be left out of what is read, other mail never; the children that live are few."""
+    store = await world.worker()
+    parent = await own(store)
+    children = [await child_of(store, parent, f"map#1[{n}]") for n in range(4)]
+    for child in children[:2]:
+        await store.settle(complete(child))
+    await store.send(parent.id, "signal", "go", b"")
+    await store.settle(complete(children[2]))
+    read = await store.mailbox(parent.id, 0, ends_after=2)
+    assert [(m.id, m.kind) for m in read] == [(3, "signal"), (4, CHILD)]
+    assert [m.id for m in await store.mailbox(parent.id, 0, ends_after=4)] == [3]
+    assert [m.id for m in await store.mailbox(parent.id, 3, ends_after=1)] == [4]
+    assert len(await store.mailbox(parent.id)) == 4
+    assert [row.id for row in await store.children(parent.id, live=True)] == [children[3].id]
+    assert len(await store.children(parent.id)) == 4
+
+
+@scenario
 async def test_the_end_of_a_child_wakes_its_parked_parent(world: World) -> None:
     """It becomes due at once, with the news in its mailbox, and workers are told."""
     store, other = await world.worker(), await world.worker()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import operator
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any, TypedDict
+from uuid import UUID
 
 import pytest
 
@@ -21,11 +23,12 @@ from flowbook.handle import Run
 from flowbook.observe.views import State
 from flowbook.plan.mapped import ItemError
 from flowbook.plan.records import Status
-from flowbook.ports import RunRow
+from flowbook.ports import Mail, RunRow
 from flowbook.run import children as children_module
 from flowbook.run import maps as maps_module
 from flowbook.run.context import Context
 from flowbook.run.items import Items
+from flowbook.store.memory import MemoryStore
 from tests.unit.run.apps import Apps, scenario, step_of, until
 
 
@@ -398,6 +401,31 @@ async def test_a_parent_killed_after_a_child_finished_goes_on(apps: Apps) -> Non
     await second.resume(child.id)
     await child.result()
     assert (await (await second.resume(run.id)).result())["work"] == [{"stored": 1}]
+
+
+class Postman(MemoryStore):
+    """A store that counts what it hands out."""
+
+    handed = 0
+
+    async def mailbox(self, run_id: UUID, after: int = 0, *, ends_after: int = 0) -> Sequence[Mail]:
+        """As every store."""
+        mails = await super().mailbox(run_id, after, ends_after=ends_after)
+        Postman.handed += len(mails)
+        return mails
+
+
+@scenario
+async def test_a_parent_that_wakes_for_each_child_does_not_read_of_all_that_ended_before(apps: Apps) -> None:
+    """Thirty children one after the other, each of which finds its parent parked: what is read grows with them, and
+    not with their square.
+    """
+    app, work = await apps.open(store=Postman), Work()
+    Postman.handed = 0
+    run = await app.start(graph("f", map_(work.flow, over="ns", concurrency=1)), ns=list(range(30)))
+    assert len((await run.result())["work"]) == 30
+    assert apps.database.runs[run.id].row.claims > 10, "it was parked again and again"
+    assert Postman.handed <= 60
 
 
 @scenario
