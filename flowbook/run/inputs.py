@@ -30,7 +30,8 @@ LARGE = 1024 * 1024
 PIECE = 1024 * 1024
 """Bytes that a piece is to have, about."""
 _GLANCE, _MOST = 64, 10_000
-"""Items of the first piece, which tells how large the others may be, and of any."""
+"""Items of the first piece, which tells how large the others may be, and of any. Where a list is cut is part of the
+digest under which a key knows its input, so with other figures a long input would be another one."""
 
 Cut = tuple[tuple[int, int], ...]
 """Where the pieces of a list begin and end."""
