@@ -18,7 +18,7 @@ from flowbook.graph.flow import Graph
 from flowbook.handle import Run
 from flowbook.observe.diffs import Diff
 from flowbook.observe.events import RunEvent
-from flowbook.observe.inbox import DecisionView
+from flowbook.observe.inbox import Decisions
 from flowbook.observe.views import RunView, StepView
 from flowbook.plan.outputs import Output
 from flowbook.plan.query import MOST_COUNTED, Count, RunQuery, RunSummary
@@ -89,9 +89,10 @@ class SyncApp:
         """Runs of this namespace, newest first, to be narrowed down; a table in a notebook. See `App.runs`."""
         return SyncRuns(self, self.app.runs(flow=flow, status=status, limit=limit).query)
 
-    def inbox(self, *, flow: str | None = None, run: SyncRun | None = None, limit: int = 100) -> Sequence[DecisionView]:
+    def inbox(self, *, flow: str | None = None, run: SyncRun | None = None, limit: int = 100) -> Decisions:
         """See `App.inbox`."""
-        return self.portal.call(self.app.inbox(flow=flow, run_id=None if run is None else run.id, limit=limit))
+        found = self.app.inbox(flow=flow, run_id=None if run is None else run.id, limit=limit)
+        return Decisions(self.portal.call(found))
 
     def complete(self, token: str, value: Any = None) -> RunRow:
         """See `App.complete`."""

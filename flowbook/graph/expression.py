@@ -98,6 +98,16 @@ class Fragment(Composable):
     race: bool = False
     """True: its heads race, the first one wins (`race.py`)."""
 
+    def __repr__(self) -> str:
+        ways = [f"{_called(e.source)} >> {_called(e.target)}" for e in self.edges]
+        ways += [
+            f"{_called(r.source)} >> {_called(t)} ({c.label!r})"
+            for r in self.routings
+            for c in r.cases
+            for t in c.targets
+        ]
+        return f"<topology {', '.join(ways or [_called(head) for head in self.heads])}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Branch(Composable):
@@ -105,6 +115,10 @@ class Branch(Composable):
 
     router: Callable[[Any], Any]
     cases: tuple[tuple[Any, Fragment], ...] = field(default=())
+
+    def __repr__(self) -> str:
+        ways = [f"{label!r}: {', '.join(_called(h) for h in f.heads)}" for label, f in self.cases]
+        return f"<branch {getattr(self.router, '__name__', 'router')}: {'; '.join(ways)}>"
 
 
 def branch(router: Callable[[Any], Any], cases: Mapping[Any, Any]) -> Branch:
@@ -186,6 +200,10 @@ def side_by_side(things: Iterable[Any]) -> Fragment:
             if heads.count(h) > 1 and hasattr(h, "name")
         ),
     )
+
+
+def _called(node: Any) -> str:
+    return str(getattr(node, "name", None) or getattr(node, "shown", node))
 
 
 def _shown(thing: Any) -> str:

@@ -17,25 +17,16 @@ from typing import Any
 from IPython.core.magic import no_var_expand
 
 from flowbook.errors import FlowbookError
-from flowbook.graph.expression import Fragment
-from flowbook.graph.flow import Graph
-from flowbook.graph.mapping import Map
-from flowbook.graph.pause import Pause
-from flowbook.graph.step import Step
 from flowbook.jupyter.agents import AgentMagics
 from flowbook.jupyter.cell import Hook, framed
 from flowbook.jupyter.completion import matcher
+from flowbook.jupyter.formats import register
 from flowbook.jupyter.magics import TABLE, Magics
 from flowbook.jupyter.mistakes import usage
 from flowbook.jupyter.names import HOOK, rewrite
 from flowbook.jupyter.runs import show_runs
 from flowbook.jupyter.session import Session
-from flowbook.observe.diffs import Diff
-from flowbook.show.compared import diff_html
-from flowbook.show.diff import diff_plain
-from flowbook.show.html import flow_html
 from flowbook.show.safe import clean
-from flowbook.show.text import flow_plain
 from flowbook.sync import SyncRun, SyncRuns
 
 
@@ -121,21 +112,11 @@ class Extension:
                 self._undo.append(partial(self.ip.magics_manager.magics[kind].pop, name, None))
 
     def _formatters(self) -> None:
-        formatters = self.ip.display_formatter.formatters
-        for kind in (Graph, Fragment):
-            self._format(formatters["text/html"], kind, flow_html)
-            self._format(formatters["text/plain"], kind, lambda it, p, cycle: p.text(flow_plain(it)))
-        for node in (Step, Pause, Map):
-            self._format(formatters["text/html"], node, flow_html)
-        self._format(formatters["text/html"], Diff, diff_html)
-        self._format(formatters["text/plain"], Diff, lambda it, p, cycle: p.text(diff_plain(it)))
+        self._undo += register(self.ip.display_formatter.formatters)
         shows = self.ip.display_formatter.ipython_display_formatter
-        self._format(shows, SyncRun, self._show_once)
-        self._format(shows, SyncRuns, lambda runs: show_runs(self.session, runs))
-
-    def _format(self, formatter: Any, kind: type, function: Callable[..., Any]) -> None:
-        formatter.for_type(kind, function)
-        self._undo.append(partial(formatter.pop, kind, None))
+        for kind, show in ((SyncRun, self._show_once), (SyncRuns, partial(show_runs, self.session))):
+            shows.for_type(kind, show)
+            self._undo.append(partial(shows.pop, kind, None))
 
     def _show_once(self, run: SyncRun) -> None:
         """A run at the end of a cell; not again if the cell has shown it already (``%flow run`` is also a value)."""

@@ -76,6 +76,10 @@ class Diff:
     code: tuple[str, ...]
     """What is different in the code."""
 
+    def __repr__(self) -> str:
+        parted = "no difference" if self.first is None else f"first difference at {self.first.path}"
+        return f"<diff {self.a.id} {self.b.id}: {parted}, {len(self.steps)} steps differ, {self.alike} are alike>"
+
     @property
     def same(self) -> bool:
         """True if nothing is different but the ids."""

@@ -87,3 +87,7 @@ def input_of(row: RunRow) -> Any:
         return decode(row.input)
     except Undecodable:
         return None
+
+
+class Decisions(list[DecisionView]):
+    """What waits for somebody; a list that doors can show as a table."""

@@ -145,6 +145,11 @@ def flow_html(thing: Any, notes: Sequence[str] = (), problems: Sequence[str] = (
     return f'<div class="fb-flow">{"".join(parts)}</div>'
 
 
+def flow_svg(thing: Any) -> str:
+    """The same picture alone."""
+    return draw(arrange(topology_of(thing)))
+
+
 def problems_html(title: str, problems: Sequence[str]) -> str:
     """Mistakes that somebody has to correct, as a list."""
     items = "".join(f"<li>{escape(p, 600)}</li>" for p in problems)
