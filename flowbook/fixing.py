@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from flowbook.errors import CodeMissing, PointUnknown, UsageError
-from flowbook.graph.changes import changed_nodes, changes, same_topology
+from flowbook.graph.changes import changed_nodes
 from flowbook.graph.flow import Graph
 from flowbook.graph.source import describe
 from flowbook.graph.step import Step
@@ -27,7 +27,7 @@ from flowbook.plan.paths import node_of
 from flowbook.plan.records import Status
 from flowbook.plan.traces import given
 from flowbook.run.results import all_shown
-from flowbook.travel import code_of, history
+from flowbook.travel import code_of, history, other_code
 
 if TYPE_CHECKING:
     from flowbook.app import App
@@ -100,15 +100,14 @@ async def proceed(app: App, run_id: UUID, graph: Graph) -> tuple[str, ...]:
             f"the code of run {run_id} is what it was when it failed: fix the step and run its cell, or `%flow retry` "
             f"to try once more as it is"
         )
-    old, new = await app.definition(row), describe(graph)
-    different = changes(old, new) or ("its code is another one",)
-    if graph.name != row.flow or not same_topology(old.spec, new.spec):
+    different, same = await other_code(app, row, graph)
+    if not same:
         raise CodeMissing(
             f"run {run_id} cannot go on with this version of flow {row.flow!r}, whose steps lead elsewhere: "
             f"{'; '.join(different)}. Keep the topology, or start a new run"
         )
     definition = await app._define(graph)
-    nodes = tuple(sorted(changed_nodes(old, new)))
+    nodes = tuple(sorted(changed_nodes(await app.definition(row), describe(graph))))
     entry = to_entry(CodeChanged(definition.fingerprint, definition.version, nodes, different))
     if not await app.store.change_code(run_id, row.fingerprint, definition.fingerprint, definition.version, entry):
         raise UsageError(

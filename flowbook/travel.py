@@ -155,15 +155,21 @@ async def _code_for_fork(app: App, parent: RunRow, given: Graph | None) -> tuple
         graph = await code_of(app, parent)
     if graph.fingerprint == parent.fingerprint:
         return graph, ()
-    old, new = await app.definition(parent), describe(graph)
-    different = changes(old, new) or ("its code is another one",)
-    if graph.name != parent.flow or not same_topology(old.spec, new.spec):
+    different, same = await other_code(app, parent, graph)
+    if not same:
         raise CodeMissing(
             f"run {parent.id} began with version {parent.version} of flow {parent.flow!r}, and the one that is here "
             f"leads its steps elsewhere, so nothing could be kept: {'; '.join(different)}. Declare the flow again as "
             f"it was, or start a new run"
         )
     return graph, different
+
+
+async def other_code(app: App, row: RunRow, graph: Graph) -> tuple[tuple[str, ...], bool]:
+    """What is different in a flow from what a run is pinned to, and whether the run's journal can be read by it."""
+    old, new = await app.definition(row), describe(graph)
+    different = changes(old, new) or ("its code is another one",)
+    return different, graph.name == row.flow and same_topology(old.spec, new.spec)
 
 
 def _edits(graph: Graph, made: Cut, at: str, edits: Mapping[str, Any]) -> Mapping[str, Any]:

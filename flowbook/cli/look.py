@@ -35,10 +35,22 @@ def add_to(app: typer.Typer) -> None:
 def runs(
     status: Annotated[
         str | None,
-        typer.Option(help="Only these: pending, running, waiting, completed, failed, cancelled.", show_default=False),
+        typer.Option(
+            help="Only these: pending, running, waiting, completed, failed, cancelled; several with commas.",
+            show_default=False,
+        ),
     ] = None,
     flow: Annotated[str | None, typer.Option(help="Only runs of this flow.", show_default=False)] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
+    since: Annotated[
+        str | None, typer.Option(help="Only runs made since then: 24h, 7d, 2026-11-21.", show_default=False)
+    ] = None,
+    match: Annotated[
+        str | None, typer.Option(help="Only with this text in flow, key, error, place or id.", show_default=False)
+    ] = None,
+    sort: Annotated[
+        str, typer.Option(help="created_at, started_at, ended_at, duration, flow or status; with - the largest first.")
+    ] = "-created_at",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
     url: UrlOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -46,7 +58,10 @@ def runs(
     from flowbook.cli import output
 
     async def body(app: App) -> Sequence[RunRow]:
-        return await app.runs(flow=flow, status=status, limit=limit)
+        found = app.runs(flow=flow, limit=limit).sort(sort)
+        found = found.status(*filter(None, status.split(","))) if status else found
+        found = found.since(since) if since else found
+        return await (found.matching(match) if match else found)
 
     rows = with_app(url, body)
     if json:
@@ -76,7 +91,11 @@ def show(
 
     async def body(app: App) -> tuple[RunView, list[str], Sequence[Output]]:
         row = await find(app, run)
-        line = [str(one) for one in await (await app.run(row.id)).lineage()]
+        line = [str(row.id)]
+        if row.forked_from is not None:
+            from flowbook.travel import lineage
+
+            line += [str(one) for one in await lineage(app, row.forked_from)]
         return await app.view(row.id), line, await app.outputs(row.id) if outputs else ()
 
     view, line, said = with_app(url, body)

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, overload
 
 from flowbook.errors import DeclarationError
 from flowbook.graph.body import Body
+from flowbook.graph.durations import Duration
 from flowbook.graph.flow import Graph, Node
 from flowbook.graph.names import checked
+from flowbook.graph.pause import length
 from flowbook.graph.step import Backoff, Policy, Step, attempt_options
 
 
@@ -55,6 +58,7 @@ def flow(
     version: str | None = None,
     freeze: Mapping[str, Any] | None = None,
     pickled: bool = False,
+    run_timeout: Duration | None = None,
 ) -> Callable[[Callable[..., Any]], Imperative]: ...
 
 
@@ -68,6 +72,7 @@ def flow(
     version: str | None = None,
     freeze: Mapping[str, Any] | None = None,
     pickled: bool = False,
+    run_timeout: Duration | None = None,
 ) -> Imperative | Callable[[Callable[..., Any]], Imperative]:
     """Make ``async def NAME(ctx, ...)`` a flow: ``@flow`` or ``@flow(retries=3)``.
 
@@ -77,6 +82,7 @@ def flow(
     do the same each time: the time is ``ctx.now()``, chance is ``ctx.uuid()``, effects are steps.
 
     ``retries`` are further attempts at the body after an exception that it let out; calls that had ended stay ended.
+    ``run_timeout`` is how long a run may take as a whole, its waits included (FB313).
     Raises `DeclarationError` for a function that cannot be one.
     """
     policy = Policy(**attempt_options(retries=retries, backoff=backoff).policy)
@@ -84,7 +90,9 @@ def flow(
     def wrap(function: Callable[..., Any]) -> Imperative:
         if isinstance(function, Step | Graph) or not inspect.isroutine(function):
             raise DeclarationError(f"@flow goes on `async def NAME(ctx, ...)`, not on {function!r}")
-        return imperative(function, name, policy, version=version, freeze=freeze, pickled=pickled)
+        return imperative(
+            function, name, policy, version=version, freeze=freeze, pickled=pickled, run_timeout=run_timeout
+        )
 
     return wrap if fn is None else wrap(fn)
 
@@ -97,12 +105,15 @@ def imperative(
     version: str | None = None,
     freeze: Mapping[str, Any] | None = None,
     pickled: bool = False,
+    run_timeout: Duration | None = None,
 ) -> Imperative:
-    """The flow of a function. Raises `DeclarationError`."""
+    """The flow of a function; ``run_timeout``: how long a run may take as a whole. Raises `DeclarationError`."""
     called = name or str(getattr(function, "__name__", ""))
     checked(called, "flow")
     node = Node(Body(function, called, policy or Policy()), ((),))
     made = Imperative(called, {called: node}, (called,), {}, None, version, freeze or {}, pickled)
+    if run_timeout is not None:
+        made = replace(made, run_timeout=length(run_timeout))
     made.__dict__["__doc__"] = function.__doc__
     return made
 

@@ -22,6 +22,7 @@ from flowbook.graph.flow import graph as make_graph
 from flowbook.graph.forms import nodes_of
 from flowbook.graph.imperative import imperative
 from flowbook.graph.names import NAME
+from flowbook.graph.step import Policy, attempt_options
 from flowbook.ids import short
 from flowbook.jupyter.limits import LIMITS, limits
 from flowbook.jupyter.mistakes import brief, usage
@@ -47,6 +48,8 @@ COMMAND = Command(
     },
 )
 
+BODY_LIMITS = frozenset({"retries", "backoff", "run_timeout"})
+"""Options about attempts and time that mean something to an imperative flow."""
 _MAGIC = re.compile(r"%%flow(?=\s|\Z)(.*)", re.DOTALL)
 _LINE = re.compile(r"%flow[ \t]+([A-Za-z_]\w*)(?![\w(])(.*)", re.DOTALL)
 
@@ -149,30 +152,52 @@ class Hook:
 
     def _graph(self, begun: Begun, pieces: list[Any], bodies: tuple[str, ...]) -> Graph:
         if not pieces and len(bodies) == 1:
-            freeze = {n: self.session.namespace[n] for n in begun.freeze if n in self.session.namespace}
-            body = self.session.namespace[bodies[0]]
-            return imperative(body, begun.name, version=begun.version, freeze=freeze, pickled=begun.pickled)
+            return self._imperative(begun, bodies[0])
         if not pieces:
             raise TopologyError(
                 begun.name, ("there is no topology in the cell: end it with, say, START >> first >> second >> END",)
             )
         if any(getattr(n, "name", "") == begun.name for p in pieces for n in nodes_of(fragment(p))):
             raise TopologyError(begun.name, (f"a step has the flow's own name {begun.name!r}: rename one of them",))
-        namespace = self.session.namespace
-        missing = [n for n in begun.freeze if n not in namespace]
-        if missing:
-            raise DeclarationError(f"--freeze names {', '.join(map(repr, missing))}, which the notebook does not have")
+        namespace, freeze = self.session.namespace, self._frozen(begun)
         state = None
         if begun.state is not None:
             try:
                 state = eval(begun.state, namespace)  # noqa: S307 - the user's own expression, in the user's namespace
             except Exception as error:
                 raise DeclarationError(f"--state {begun.state}: {type(error).__name__}: {error}") from None
-        freeze = {n: namespace[n] for n in begun.freeze}
         return make_graph(
             begun.name, pieces[0], *pieces[1:], state=state, version=begun.version, freeze=freeze,
             pickled=begun.pickled, **begun.limits,
         )  # fmt: skip
+
+    def _imperative(self, begun: Begun, name: str) -> Graph:
+        """The flow of a function. Raises a usage error for an option that means nothing to one."""
+        given = {*begun.limits, *(["state"] if begun.state is not None else [])}
+        if wrong := sorted(given - BODY_LIMITS):
+            options, those = (
+                ", ".join(f"--{o.replace('_', '-')}" for o in sorted(names)) for names in (wrong, BODY_LIMITS)
+            )
+            raise usage(
+                f"{options}: these belong to a topology, and the cell has the function {name!r} instead, which keeps "
+                f"its own state, returns its result, and gives each step its options where it calls it. For the "
+                f"function as a whole there are {those}"
+            )
+        limits = dict(begun.limits)
+        run_timeout = limits.pop("run_timeout", None)
+        policy = Policy(**attempt_options(**limits).policy)
+        return imperative(
+            self.session.namespace[name], begun.name, policy, version=begun.version, freeze=self._frozen(begun),
+            pickled=begun.pickled, run_timeout=run_timeout,
+        )  # fmt: skip
+
+    def _frozen(self, begun: Begun) -> dict[str, Any]:
+        """What ``--freeze`` names, with its values. Raises `DeclarationError`."""
+        namespace = self.session.namespace
+        missing = [n for n in begun.freeze if n not in namespace]
+        if missing:
+            raise DeclarationError(f"--freeze names {', '.join(map(repr, missing))}, which the notebook does not have")
+        return {n: namespace[n] for n in begun.freeze}
 
 
 def says(made: Graph, registered: Registered | None, *, repeated: bool) -> tuple[list[str], list[str]]:

@@ -276,6 +276,17 @@ def test_a_cycle_that_went_round_too_often_is_retried_with_a_higher_limit(talk: 
     assert "{'n': 6}" in talk("print(run.result())").printed
 
 
+def test_a_cell_with_a_function_takes_the_options_that_mean_something_to_it(talk: Kernel) -> None:
+    """Retries, back-off and the time of a run hold; what belongs to a topology is refused, never dropped."""
+    body = "async def order(ctx, n):\n    if ctx.attempt < 3: raise OSError('again')\n    return ctx.attempt\n"
+    refused = talk(f"%%flow ordering --state dict --retries 2 --outputs n\n{body}").error
+    assert "--outputs, --state: these belong to a topology" in refused
+    assert "--backoff, --retries, --run-timeout" in refused
+    assert not talk(f"%%flow ordering --retries 2 --backoff 0.01 --run-timeout 1h\n{body}").error
+    assert "3 3600.0" in talk("print(ordering.run(n=1), ordering.run_timeout)").printed
+    assert "which the notebook does not have" in talk(f"%%flow ordering --freeze nothing\n{body}").error
+
+
 def test_mistakes_are_short_and_all_at_once(talk: Kernel) -> None:
     """Every mistake of a topology with the names, no traceback of forty lines; the next cell is an ordinary one."""
     reply = talk("%%flow bad\n@step\ndef a(): ...\n@step\ndef b(): ...\na >> 'b'\nb >> nowhere\n")

@@ -12,6 +12,7 @@ import pytest
 
 from flowbook.errors import RunTimedOut
 from flowbook.graph.flow import graph
+from flowbook.graph.imperative import flow
 from flowbook.graph.pause import wait
 from flowbook.graph.step import Step, step
 from flowbook.plan.events import AttemptFailed, RunFailed, RunRetried
@@ -299,3 +300,18 @@ async def test_a_failure_goes_before_the_time_that_its_siblings_waste(apps: Apps
         await run.result()
     assert stopped == [1]
     assert [e.path for e in apps.events(run.id) if isinstance(e, RunFailed)] == ["shaky#1"]
+
+
+@scenario
+async def test_an_imperative_flow_runs_out_of_its_time_as_a_whole(apps: Apps) -> None:
+    """Its waits count, also while nobody carries it; the limit is part of its code."""
+    app = await apps.open()
+
+    @flow(run_timeout=0.4)
+    async def order(ctx: Any) -> None:
+        await ctx.sleep("1h")
+
+    assert order.run_timeout == 0.4
+    run = await app.start(order)
+    with pytest.raises(RunTimedOut):
+        await run
