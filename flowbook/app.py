@@ -321,7 +321,7 @@ class App:
         """
         payload = {} if payload is None else payload
         data = encode(payload, at=f"signal {name!r}")
-        row = self._ours(await self.store.run(run_id))
+        row = self._ours(self.engine.row(run_id) or await self.store.run(run_id))
         if not row.status.over:
             check_name(name, row.flow, await self._spec(row))
             if (graph := self.engine.graph(row.fingerprint)) is not None:
@@ -478,7 +478,7 @@ class App:
     async def _spec(self, row: RunRow) -> Mapping[str, Any]:
         identity = (row.namespace, row.flow, row.fingerprint)
         if identity not in self._specs:
-            found = await self.store.definition(*identity)
+            found = self._registered.get(row.fingerprint) or await self.store.definition(*identity)
             self._specs[identity] = found.spec if found else {}
         return self._specs[identity]
 

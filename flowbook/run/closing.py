@@ -1,8 +1,8 @@
-"""Closing: how a run that is carried comes to its end.
+"""Closing: how a run that is carried comes to its end, or is let go of before it.
 
 Owns: what has to happen before the end, in order: what is under way is waited for or stopped, children are cancelled,
-what was done is undone. Refuses: deciding that a run ends (`plan/decide.py`), the end of runs that nobody carries
-(`ending.py`), and the row of the end itself (`Runner._settle`).
+what was done is undone; parking, handing back and giving up. Refuses: deciding that a run ends (`plan/decide.py`), the
+end of runs that nobody carries (`ending.py`), and the row of the end itself (`Runner._settle`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,42 @@ from flowbook.plan.commands import CancelRun, CompleteRun, FailRun
 from flowbook.plan.events import RunCancelled, RunCompleted, RunFailed
 from flowbook.plan.records import Status
 from flowbook.plan.undoing import is_owed, notes, undoing_of
-from flowbook.run.ending import THE_PARENT, Ending, cancel_children
+from flowbook.ports import Settlement
+from flowbook.run.ending import THE_PARENT, Ending, cancel_children, end_broken
 from flowbook.run.failures import cut, one_line, raised, with_notes
+from flowbook.run.loading import Loaded
 
 if TYPE_CHECKING:
     from flowbook.run.runner import Runner
+
+
+async def park(runner: Runner, until: datetime | None) -> Ending | None:
+    """Leave a run to itself until a moment, or until it has mail; None: it has."""
+    due_in = None if until is None else max(0.0, (until - runner.tools.clock.now()).total_seconds())
+    ending = await release(runner, Status.WAITING, due_in, Ending.PARKED)
+    # What has begun and was put aside leaves rows behind that are not folded in.
+    if ending is not None and not runner._run.started and not runner.tools.always_suspend:
+        runner.left = Loaded(runner._run, runner._snapshot_seq, (), frozenset(), runner._given)
+    return ending
+
+
+async def release(runner: Runner, status: Status, due_in: float | None, ending: Ending) -> Ending | None:
+    """Let go of a run that is not over; None: there is mail to be read."""
+    settlement = Settlement(
+        runner.row.id, runner.row.epoch, status, runner._seen_mail, outcomes=runner._bodies.laid_down(), due_in=due_in,
+        current=runner._run.current, asks=runner._run.asks,
+    )  # fmt: skip
+    if await runner.tools.store.settle(settlement):
+        return ending
+    runner._unread = True
+    return None
+
+
+async def give_up(runner: Runner, error: Exception) -> None:
+    """Fail a run that cannot be carried on, so that nobody tries again and again."""
+    runner.exception = error
+    if await end_broken(runner.tools.store, runner.row, error):
+        runner._tell([], None)
 
 
 async def close(runner: Runner, command: CompleteRun | FailRun | CancelRun) -> Ending | None:

@@ -25,6 +25,7 @@ from flowbook.graph.flow import Graph
 from flowbook.plan.records import Run, Status
 from flowbook.ports import NewRun, RunRow, Started
 from flowbook.run.ending import Ending
+from flowbook.run.parked import Parked
 from flowbook.run.runner import Runner
 from flowbook.run.tools import Tools
 
@@ -68,6 +69,7 @@ class Engine:
         self._runners: dict[UUID, Runner] = {}
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
         self._mine: set[UUID] = set()
+        self._records = Parked()
         self._parked: set[UUID] = set()
         """Those of them that this process has parked: the store knows them by itself."""
         self._beginning = 0
@@ -215,6 +217,11 @@ class Engine:
         runner = self._runners.get(run_id)
         return runner.attempts if runner else {}
 
+    def row(self, run_id: UUID) -> RunRow | None:
+        """The row of a run as it was when it was claimed here, of one that is carried or was parked here lately."""
+        runner = self._runners.get(run_id)
+        return self._records.row(run_id) if runner is None else runner.row
+
     def carries(self, run_id: UUID) -> bool:
         """True while a run is carried by this process."""
         return run_id in self._tasks
@@ -277,7 +284,7 @@ class Engine:
             self._strays.add(run_id)
 
     def _own(self, row: RunRow, *, new: bool = False) -> None:
-        runner = Runner(self.tools, self._graphs[row.fingerprint], row, new=new)
+        runner = Runner(self.tools, self._graphs[row.fingerprint], row, new=new, known=self._records.take(row))
         before = self._tasks.get(row.id)
         self._parked.discard(row.id)
         self._strays.discard(row.id)
@@ -301,6 +308,8 @@ class Engine:
                 del self._runners[run_id], self._tasks[run_id]
                 if run_id in self._mine:
                     (self._parked if ending is Ending.PARKED else self._strays).add(run_id)
+            if runner.left is not None:
+                self._records.keep(runner.row, runner.left)
             if ending is Ending.OVER:
                 self._mine.discard(run_id)
                 self._strays.discard(run_id)

@@ -52,8 +52,8 @@ from flowbook.ports import CHILD, Ack, RunRow, Settlement, Transaction
 from flowbook.run.attempts import Bench, Outcome
 from flowbook.run.bodies import Bodies
 from flowbook.run.children import Children
-from flowbook.run.closing import close
-from flowbook.run.ending import Ending, end_broken
+from flowbook.run.closing import close, give_up, park, release
+from flowbook.run.ending import Ending
 from flowbook.run.judging import Judge
 from flowbook.run.latch import Latch
 from flowbook.run.loading import Loaded, fresh_run, keep, load
@@ -77,11 +77,16 @@ _NO_TIME = datetime.min.replace(tzinfo=UTC)
 class Runner:
     """One run on its way."""
 
-    def __init__(self, tools: Tools, graph: Graph, row: RunRow, *, new: bool = False) -> None:
+    def __init__(
+        self, tools: Tools, graph: Graph, row: RunRow, *, new: bool = False, known: Loaded | None = None
+    ) -> None:
+        """``new``: it was started a moment ago. ``known``: what its journal comes to; None: it is to be read."""
         self.tools, self.graph, self.row = tools, graph, row
         self.exception: BaseException | None = None
         """The exception of the step that failed the run, for callers in this process."""
-        self._new = new
+        self.left: Loaded | None = None
+        """What was known of it when it was parked; None: it was not, or others know more."""
+        self._new, self._known = new, known
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._attempts: dict[str, int] = {}
         """Path -> attempt that is under way, or whose outcome is not durable yet."""
@@ -165,7 +170,7 @@ class Runner:
             return Ending.FENCED
         except Exception as error:
             # One damaged journal, one value no row can hold, one bug of ours: this run ends loudly, the others go on.
-            await self._give_up(error)
+            await give_up(self, error)
             return Ending.OVER
         finally:
             await self._stop_attempts()
@@ -179,19 +184,14 @@ class Runner:
 
     async def _begin(self) -> None:
         store, graph = self.tools.store, self.graph
-        loaded = await (fresh_run if self._new else load)(store, graph, self.row)
+        loaded = self._known or await (fresh_run if self._new else load)(store, graph, self.row)
+        self._known = None
         self._given = loaded.given
         self._run, self._snapshot_seq, self._suspects = loaded.run, loaded.snapshot_seq, loaded.suspects
         # Signals may lie unread before the last cancel: reading begins where everything is settled.
         self._read = loaded.run.floor if graph.listens else loaded.run.mail
-        await self._record_lost(loaded)
-
-    async def _record_lost(self, loaded: Loaded) -> None:
-        events: list[Event] = []
-        for path, number in loaded.lost:
-            if not self._bodies.recalls(self._run, path, number):
-                events.append(self._judge.lost(self._run, path, number))
-        await self._append(events)
+        died = [(p, n) for p, n in loaded.lost if not self._bodies.recalls(self._run, p, n)]
+        await self._append([self._judge.lost(self._run, path, number) for path, number in died])
 
     # -- acting on what decide wants ---------------------------------------------------------------------------------
 
@@ -233,7 +233,7 @@ class Runner:
             listening, starting = listening or any(alive), starting or not all(alive)
         if self._draining and self._bodies.rest() == 0:
             await self._bodies.put_aside()
-            return await self._release(Status.PENDING, 0.0, Ending.HANDED_BACK)
+            return await release(self, Status.PENDING, 0.0, Ending.HANDED_BACK)
         if moved:
             return None
         # What ought to run and could not be begun just now is no reason to park, nor what bodies have asked for since.
@@ -241,7 +241,7 @@ class Runner:
         if still and (listening if until is None else self._is_far(until)) and self._is_idle():
             if self.tools.always_suspend or not (linger := self._children.linger):
                 await self._bodies.put_aside()
-                return await self._park(until)
+                return await park(self, until)
             until = self.tools.clock.now() + timedelta(seconds=linger)
         await self._wait(until)
         return None
@@ -468,26 +468,6 @@ class Runner:
         self.run = self._run = run
         self._tell(settlement.entries, Ack(run.seq, self._seen_mail, self.tools.clock.now()))
         return Ending.OVER
-
-    async def _park(self, until: datetime | None) -> Ending | None:
-        due_in = None if until is None else max(0.0, (until - self.tools.clock.now()).total_seconds())
-        return await self._release(Status.WAITING, due_in, Ending.PARKED)
-
-    async def _release(self, status: Status, due_in: float | None, ending: Ending) -> Ending | None:
-        settlement = Settlement(
-            self.row.id, self.row.epoch, status, self._seen_mail, outcomes=self._bodies.laid_down(), due_in=due_in,
-            current=self._run.current, asks=self._run.asks,
-        )  # fmt: skip
-        if await self.tools.store.settle(settlement):
-            return ending
-        self._unread = True
-        return None
-
-    async def _give_up(self, error: Exception) -> None:
-        """Fail a run that cannot be carried on, so that nobody tries again and again."""
-        self.exception = error
-        if await end_broken(self.tools.store, self.row, error):
-            self._tell([], None)
 
     async def _stop_attempts(self) -> bool:
         """Cancel what is under way and wait for it a while; threads go on by themselves, their outcome is ignored.

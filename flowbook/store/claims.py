@@ -100,8 +100,11 @@ class Claims:
             rows, self._unclaimed = self._unclaimed[:limit], self._unclaimed[limit:]
             if len(rows) < limit and known:
                 ids = None if among is None else list(among)
-                args = self._worker_id, list(known), list(queues), limit - len(rows), namespace, ids, home, self._ahead
-                rows += await self._take(sql.CLAIM, args)
+                args = self._worker_id, list(known), list(queues), limit - len(rows), namespace, ids
+                if ids is None or home:
+                    rows += await self._take(sql.CLAIM, (*args, home, self._ahead))
+                else:
+                    rows += await self._take(sql.CLAIM_AMONG, (*args, self._ahead))
             # RETURNING keeps no order.
             return sorted(rows, key=lambda row: (-row.priority, row.due_at, row.id))
 

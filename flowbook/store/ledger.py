@@ -7,6 +7,7 @@ Refuses: connections and statements (`writer.py`). Nothing here waits.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -17,6 +18,8 @@ from flowbook.ports import Ack, NewRun, Settlement, Started
 from flowbook.store.parcels import ROW_BYTES, Append, Parcel, Settle, Start, Tail
 from flowbook.store.rows import Line
 
+REMEMBERED: Final = 1024
+"""Runs of which it is known where their journal ends although they are not owned."""
 NOTE_SECONDS: Final = 0.1
 """How long an advisory entry waits for company."""
 
@@ -30,6 +33,8 @@ class Ledger:
         self.tails: dict[UUID, Tail] = {}
         self.ready: dict[UUID, Tail] = {}
         """Runs with something to send and nothing on its way, first come first."""
+        self._left: OrderedDict[UUID, tuple[int, int]] = OrderedDict()
+        """Runs that were let go of lately and are not over: (epoch, last row of the journal)."""
         self.starts: list[Start] = []
         self.starting: set[UUID] = set()
         """Runs whose insertion is waiting or on its way."""
@@ -55,6 +60,9 @@ class Ledger:
         before = self.tails.pop(run_id, None)
         if before is not None:
             self.fence(before)
+        left = self._left.pop(run_id, None)
+        if seq is None and left is not None and left[0] + 1 == epoch:
+            seq = left[1]  # nobody has had it since, so nobody has written
         self.tails[run_id] = Tail(run_id, epoch, seq, parented=parented)
 
     def learn(self, run_id: UUID, seq: int) -> None:
@@ -181,9 +189,13 @@ class Ledger:
         """True while who would send it waits for the bell."""
         return self._bell is not None and not self._bell.done()
 
-    def forget(self, tail: Tail) -> None:
-        """A run was let go: what else was queued for it comes too late."""
+    def forget(self, tail: Tail, last: int | None) -> None:
+        """A run was let go: what else was queued for it comes too late. ``last``: its last row; None: it is over."""
         self.fence(tail)
+        if last is not None:
+            self._left[tail.run_id] = tail.epoch, last
+            if len(self._left) > REMEMBERED:
+                self._left.popitem(last=False)
 
     def fence(self, tail: Tail) -> None:
         """A run is somebody else's: everything that waits for it gets `Fenced`."""

@@ -272,6 +272,37 @@ CLAIM: Final = Statement(
     "least, and says when the next run becomes due if that is before the next look: a poll alone would be late.",
 )
 
+CLAIM_AMONG: Final = Statement(
+    "claim among",
+    f"""
+    with mine as (
+        select r.id, r.priority, r.due_at, r.due_at <= now() as due from flowbook.run r
+        where r.id = any ($6::uuid[]) and r.status in ('pending', 'waiting') and r.queue = any ($3::text[])
+          and r.fingerprint = any ($2::text[]) and r.namespace = $5
+    ), picked as (
+        select r.id
+        from (select id from mine where due order by priority desc, due_at, id limit $4) m
+        cross join lateral (
+            select r.id from flowbook.run r
+            where r.id = m.id and r.status in ('pending', 'waiting') and r.due_at <= now()
+            for no key update skip locked
+        ) r
+    ), claimed as (
+        update flowbook.run r
+        set status = 'running', worker_id = $1, epoch = r.epoch + 1, claims = r.claims + 1, current = '',
+            home_id = null, started_at = coalesce(r.started_at, now())
+        from picked p where r.id = p.id
+        returning {_R_COLUMNS}
+    ), soon as (
+        select min(due_at) as due_at from mine
+        where not due and due_at <= now() + $7::float8 * interval '1 second'
+    )
+    select c.*, extract(epoch from s.due_at - now())::float8 as due_in from soon s left join claimed c on true
+    """,
+    "The same for runs that a kernel was woken for, by their ids: no rung and no index of what is due need be walked, "
+    "which is most of what the way from a signal to the next step costs at the server.",
+)
+
 CLAIM_ONLY: Final = Statement(
     "claim only",
     f"""

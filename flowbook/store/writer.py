@@ -296,7 +296,8 @@ class Writer:
         if parcel.settle is not None:
             settle, parcel.settle = parcel.settle, None
             tell(settle.done, True)
-            self._ledger.forget(tail)
+            over = settle.settlement.status.over
+            self._ledger.forget(tail, None if over else parcel.first - 1 + len(parcel.lines))
             for run_id in answer.told:
                 self._told(run_id)
             return
