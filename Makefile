@@ -22,6 +22,7 @@ demo: $(STAMP)  ## run the quickstart notebook, kill it half-way, resume it, wri
 
 test: $(STAMP)  ## every test, a real browser included where there is one
 	@scripts/ensure_chromium.sh
+	@$(PY) scripts/side_kernels.py
 	@$(PYTEST) -n 2 --dist loadgroup -m "not crash" $(ARGS)
 
 lint: $(STAMP)  ## style, format and the floors

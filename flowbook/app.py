@@ -53,7 +53,7 @@ from flowbook.run.engine import Ended, Engine
 from flowbook.run.handout import Token
 from flowbook.run.inputs import input_of, stored_input
 from flowbook.run.loading import load
-from flowbook.run.mail import retry_payload
+from flowbook.run.mail import once, retry_payload
 from flowbook.run.pauses import check_name, check_payload
 from flowbook.run.results import result_of, state_of
 from flowbook.run.starting import cell_of, code_changed, same_input
@@ -266,7 +266,7 @@ class App:
         await self.engine.resume(run_id)
         return Run(self, run_id)
 
-    async def retry(self, run_id: UUID, *, by: str = "user", recursion_limit: int | None = None) -> Run:
+    async def retry(self, run_id: UUID, *, by: str = "user", recursion_limit: int | None = None, mark: str = "") -> Run:
         """Carry a failed run on from the step that failed it; one whose compensations failed, with those.
 
         ``recursion_limit``: how often a node may be reached from now on; None: as often as before. Raises `UsageError`
@@ -276,21 +276,21 @@ class App:
         if before.status is Status.FAILED and has_compensations(await self._spec(before)):
             view = await self.view(run_id)
             check_retry(run_id, view.failed_path, view.undone, view.not_undone)
-        row = await self.store.send(run_id, "retry", by, retry_payload(recursion_limit))
+        row = await self.store.send(run_id, "retry", by, retry_payload(recursion_limit), token=once(run_id, mark))
         if row.status.over:
             raise UsageError(f"run {run_id} is {row.status}, and only a failed run is retried")
         if self.engine.knows(row.fingerprint):
             await self.engine.resume(run_id)
         return Run(self, run_id)
 
-    async def cancel(self, run_id: UUID, *, by: str = "user") -> RunRow:
+    async def cancel(self, run_id: UUID, *, by: str = "user", mark: str = "") -> RunRow:
         """Ask a run to stop; one that nobody carries, or whose process is dead, is ended here and now.
 
         One that has something to undo first is ended where its code is: here, if it is known, else once it is resumed.
         The answer's status tells: a run that was over already stays as it was.
         """
         self._ours(await self.store.run(run_id))
-        row = await self.store.send(run_id, "cancel", by, b"")
+        row = await self.store.send(run_id, "cancel", by, b"", token=once(run_id, mark))
         if not row.status.over and not self.engine.carries(run_id):
             if not await end_uncarried(self.store, row, by) and self.engine.knows(row.fingerprint):
                 await self.engine.resume(run_id)  # what it has done is undone first

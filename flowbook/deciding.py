@@ -10,13 +10,14 @@ import contextlib
 import getpass
 import socket
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from flowbook.errors import NothingToDecide, Undecodable, UsageError
 from flowbook.graph.flow import Graph
 from flowbook.graph.pause import Pause
 from flowbook.observe.inbox import DecisionView, about, input_of
+from flowbook.observe.records import answered_record
 from flowbook.plan.paths import node_of
 from flowbook.ports import Asked, InboxQuery
 from flowbook.run.deciding import Answered, Open, Verb, chosen, decide, docket_of_one, read
@@ -25,6 +26,9 @@ from flowbook.run.saying import NOTHING, Said
 if TYPE_CHECKING:
     from flowbook.app import App
 
+Kind = Literal["approve", "reject", "answer", "cancel", "retry"]
+KINDS: tuple[Kind, ...] = ("approve", "reject", "answer", "cancel", "retry")
+"""What a page may ask of a run, by whichever way."""
 LONGEST = 200
 """Characters of who answers, and of why."""
 
@@ -49,23 +53,43 @@ async def answer(
     payload: Mapping[str, Any] | None = None,
     by: str | None = None,
     why: str = "",
+    mark: str = "",
 ) -> Answered:
     """Decide what a run waits for (`App.approve`, `App.reject`, `App.answer`)."""
     if edit is not NOTHING and payload:
         raise UsageError("edit= is the whole payload, so it goes without others")
     row = app._ours(await app.store.run(run_id))
     whole: Any = edit if edit is not NOTHING else dict(payload) if payload else NOTHING
-    said = Said("", whole, (by or me())[:LONGEST], why[:LONGEST])
+    said = Said("", whole, (by or me())[:LONGEST], why[:LONGEST], mark=mark[:LONGEST])
     return await decide(app.store, row, verb, path, signal, said, app.engine.graph(row.fingerprint))
+
+
+async def asked(app: App, run_id: UUID, kind: str, args: Mapping[str, Any], by: str) -> Any:
+    """Do what a page asks of a run; JSON says what came of it.
+
+    ``args``: ``path``, ``signal``, ``payload``, ``why``, and the question's ``mark``: what comes twice is done once.
+    """
+    mark = str(args.get("mark") or "")
+    if kind == "cancel":
+        return (await app.cancel(run_id, by=by, mark=mark)).status.value
+    if kind == "retry":
+        return (await (await app.retry(run_id, by=by, mark=mark)).status()).value
+    path, signal, edit = args.get("path"), args.get("signal"), args.get("payload", NOTHING)
+    verb: Verb = "approve" if kind == "approve" else "reject" if kind == "reject" else "answer"
+    said = await answer(
+        app, run_id, verb, path, signal if verb == "answer" else None, edit=edit, by=by, mark=mark,
+        why=str(args.get("why") or ""),
+    )  # fmt: skip
+    return {"run": str(run_id), **answered_record(said.path, said.signal, said.by, said.payload, said.at)}
 
 
 async def inbox(app: App, flow: str | None = None, run_id: UUID | None = None, limit: int = 100) -> list[DecisionView]:
     """What waits for somebody's decision (`App.inbox`)."""
     query = InboxQuery(app.options.namespace, flow, run_id, limit)
     return [
-        _view(asked, it, app.engine.graph(asked.row.fingerprint))
-        for asked in await app.store.asked(query)
-        for it in docket_of_one(asked.row.id, asked.entry).open.values()
+        _view(found, it, app.engine.graph(found.row.fingerprint))
+        for found in await app.store.asked(query)
+        for it in docket_of_one(found.row.id, found.entry).open.values()
     ]
 
 

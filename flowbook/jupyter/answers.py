@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from flowbook.deciding import me
+from flowbook.deciding import KINDS, asked, me
 from flowbook.observe.inbox import DecisionView
-from flowbook.observe.records import answered_record
-from flowbook.run.saying import NOTHING
 from flowbook.show.inbox import decision_record
 
 if TYPE_CHECKING:
@@ -32,20 +31,22 @@ def who(env: Mapping[str, str]) -> str:
     return env.get(USER) or me()
 
 
+def control(session: Session, run: SyncRun | None = None) -> dict[str, Any]:
+    """The way through the store, for a page whose kernel does not hear it (`flowbook.server`)."""
+    app = session.app
+    return {
+        "database": session.database,
+        "namespace": app.app.options.namespace,
+        "run": "" if run is None else str(run.id),
+        "kinds": list(KINDS),
+    }
+
+
 def of_run(session: Session, run: SyncRun) -> dict[str, Answer]:
     """The questions about one run. Arguments: ``path``, ``signal``, ``payload`` (JSON; left out: none), ``why``."""
-    by = who(session.env)
-
-    def decide(verb: str) -> Answer:
-        return lambda args: _decide(run, verb, args, by)
-
     return {
-        "approve": decide("approve"),
-        "reject": decide("reject"),
-        "answer": decide("answer"),
-        "cancel": lambda args: str(run.cancel(by=by)),
-        "retry": lambda args: str(run.retry().status),
-        "resume": lambda args: str(run.resume().status),
+        **{kind: _done(session, run.id, kind) for kind in KINDS},
+        "resume": lambda args: run.resume().status.value,
         "decisions": lambda args: [decision_record(it) for it in session.app.inbox(run=run)],
     }
 
@@ -56,25 +57,19 @@ def of_inbox(
     """The questions of an inbox: as those of a run, with the argument ``run``; ``changed`` hears of what was found."""
 
     def on(kind: str) -> Answer:
-        return lambda args: of_run(session, session.app.find(str(args["run"])))[kind](args)
+        return lambda args: _done(session, session.app.find(str(args["run"])).id, kind)(args)
 
     def listed(args: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         found = session.app.inbox(flow=flow, limit=limit)
         changed(found)
         return [decision_record(it) for it in found]
 
-    return {"inbox": listed, **{kind: on(kind) for kind in ("approve", "reject", "answer", "cancel")}}
+    return {"inbox": listed, **{kind: on(kind) for kind in KINDS}}
 
 
-def _decide(run: SyncRun, verb: str, args: Mapping[str, Any], by: str) -> dict[str, Any]:
-    path = args.get("path")
-    edit = args.get("payload", NOTHING)
-    path = path if isinstance(path, str) and path else None
-    if verb == "approve":
-        said = run.approve(path, edit=edit, by=by)
-    elif verb == "reject":
-        said = run.reject(path, str(args.get("why") or ""), edit=edit, by=by)
-    else:
-        said = run.answer(path, args.get("signal"), edit=edit, by=by)
-    record = answered_record(said.path, said.signal, said.by, said.payload, said.at)
-    return {"run": str(said.run_id), **record}
+def _done(session: Session, run_id: UUID, kind: str) -> Answer:
+    def done(args: Mapping[str, Any]) -> Any:
+        app = session.app
+        return app.portal.call(asked(app.app, run_id, kind, args, who(session.env)))
+
+    return done

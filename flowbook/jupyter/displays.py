@@ -20,7 +20,7 @@ from uuid import UUID
 
 from flowbook.errors import FlowbookError
 from flowbook.ids import short
-from flowbook.jupyter.answers import of_run, who
+from flowbook.jupyter.answers import control, of_run, who
 from flowbook.jupyter.beside import Beside, Make
 from flowbook.jupyter.talking import talk
 from flowbook.observe.views import RunView, State
@@ -87,6 +87,7 @@ class Displays:
         widget = it.place.widget
         if not isinstance(widget, LiveRun):
             return
+        widget.control = control(self._session, run)
 
         words = talk(self, run, view)
 

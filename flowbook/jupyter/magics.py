@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flowbook.errors import FlowbookError
 from flowbook.ids import short
 from flowbook.jupyter import fixing
-from flowbook.jupyter.answers import of_inbox, who
+from flowbook.jupyter.answers import control, of_inbox, who
 from flowbook.jupyter.beside import Beside
 from flowbook.jupyter.displays import OnInterrupt
 from flowbook.jupyter.mistakes import brief, usage, without_our_frames
@@ -251,7 +251,11 @@ class Magics:
             if place:
                 place[0].still({"text/html": inbox_html(now), "text/plain": inbox_plain(now)})
 
-        place.append(session.displays.put(bundle, lambda: Inbox(found, of_inbox(session, flow, limit, changed))))
+        place.append(
+            session.displays.put(
+                bundle, lambda: Inbox(found, of_inbox(session, flow, limit, changed), control(session))
+            )
+        )
 
     def _interrupt(self, it: Parsed) -> None:
         if len(it.words) > 1:

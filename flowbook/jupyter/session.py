@@ -82,6 +82,11 @@ class Session:
             app.register(self.flow(name))  # else a run of theirs could not be resumed here
         return app.shown
 
+    @property
+    def database(self) -> str:
+        """Which database, as a digest without any secret; empty: none."""
+        return "" if self._connection is None else self._connection.url.fingerprint
+
     def close(self) -> None:
         """Disconnect."""
         connection, self._connection, self._app = self._connection, None, None

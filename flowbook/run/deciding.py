@@ -15,6 +15,7 @@ is sent, and the error lists the names. A handed-out step is completed by a yes,
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -190,9 +191,12 @@ async def decide(
 ) -> Answered:
     """Deliver a decision, once; ``path`` None: the only one that is open.
 
-    Raises `AlreadyAnswered`, `NothingToDecide`, `RunOver`, `PayloadRefused`, `Unencodable`.
+    ``said.mark``: of the question; one that comes by two ways is taken once, and both are told the same. Raises
+    `AlreadyAnswered`, `NothingToDecide`, `RunOver`, `PayloadRefused`, `Unencodable`.
     """
-    said = replace(said, mark=uuid4().hex)
+    if said.mark and (sent := await _sent_before(store, row.id, said.mark)) is not None:
+        return sent  # the same question, by another way
+    said = replace(said, mark=said.mark or uuid4().hex)
     docket = await docket_of(store.pages(row.id), row.id)
     it = _found(row, docket, path)
     meant = chosen(it, verb, signal)
@@ -227,6 +231,17 @@ async def _sent(store: Store, run_id: UUID, it: Open, said: Said) -> Answered:
     if it.due is not None and first.at > it.due:
         raise NothingToDecide(f"{it.path} of run {run_id} waited until {_on(it.due)}: its time is up")
     return there
+
+
+async def _sent_before(store: Store, run_id: UUID, mark: str) -> Answered | None:
+    """The decision that was delivered under a mark."""
+    for mail in await store.mailbox(run_id):
+        if mail.kind in (DECISION, ANSWER):
+            with contextlib.suppress(Undecodable):
+                said, signal, other = read(mail)
+                if other == mark:
+                    return Answered(run_id, mail.name.partition(" ")[0], signal, said.by, said.payload, mail.at)
+    return None
 
 
 def read(mail: Mail) -> tuple[Said, str | None, str]:

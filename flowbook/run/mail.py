@@ -7,6 +7,7 @@ waits in the run (`pauses.py`, `children.py`).
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID, uuid5
 
 from flowbook.codec import decode, encode
 from flowbook.errors import Undecodable, UsageError
@@ -22,6 +23,11 @@ def retry_payload(limit: int | None) -> bytes:
     if type(limit) is not int or limit < 1:
         raise UsageError(f"recursion_limit={limit!r}: it counts how often a node may be reached, so 1 or more")
     return encode({"limit": limit})
+
+
+def once(run_id: UUID, mark: str) -> UUID | None:
+    """Under which a request that may come by two ways is delivered; None: it has no mark, and is its own."""
+    return uuid5(run_id, f"request {mark}") if mark else None
 
 
 def limit_of(payload: bytes) -> int | None:

@@ -131,8 +131,10 @@ class Inbox(Widget):
 
     rows: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
 
-    def __init__(self, found: Sequence[DecisionView], answers: Mapping[str, Answer]) -> None:
-        super().__init__(answers, rows=[decision_record(it) for it in found])
+    def __init__(
+        self, found: Sequence[DecisionView], answers: Mapping[str, Answer], control: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(answers, rows=[decision_record(it) for it in found], control=dict(control or {}))
 
     def __repr__(self) -> str:
         """What a front end without widgets shows."""

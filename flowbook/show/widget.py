@@ -5,8 +5,10 @@ Refuses: what is asked (each widget is given its answers) and what is drawn.
 
 A widget's module is one text, because a page can load nothing beside it: the parts are plain scripts that are written
 one after the other, the last of them exports. A question is `{ask, kind, args}`; it is told at once that it was heard,
-``{heard}``, and later ``{answer, value}`` or ``{answer, trouble}``. Answers are made on a thread of their own: they
-may wait for the engine, and must neither stop the kernel's loop nor be stopped by a cell.
+``{heard}``, and later ``{answer, value}`` or ``{answer, trouble}``. A page that is not heard asks the Jupyter server
+instead, where that can do it (`Widget.control`); each question has a mark, so what comes by both ways is done once.
+Answers are made on a thread of their own: they may wait for the engine, and must neither stop the kernel's loop nor be
+stopped by a cell.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
+import traitlets
 
 from flowbook.show.safe import clean
 
@@ -43,6 +46,10 @@ def sheet(*parts: str) -> str:
 
 class Widget(anywidget.AnyWidget):
     """A widget that answers questions; ``answers``: kind of question -> who answers it, on a thread of its own."""
+
+    control = traitlets.Dict().tag(sync=True)
+    """The way through the store (`flowbook.server`): ``database``, ``namespace``, ``run``, ``kinds``; empty: there is
+    none, and a question waits until the kernel hears it."""
 
     def __init__(self, answers: Mapping[str, Answer], **traits: Any) -> None:
         super().__init__(**traits)

@@ -10,6 +10,7 @@ No message shows a password: URLs end up in notebooks, and notebooks end up on t
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,6 +53,16 @@ class DatabaseUrl:
     def shown(self) -> str:
         """For people: the URL with its password masked, or the embedded database's folder."""
         return f"embedded Postgres in {self.home}" if self.url is None else masked(self.url)
+
+    @property
+    def fingerprint(self) -> str:
+        """Which database, without any secret: 16 hex digits of its hosts and name, or of the embedded one's folder."""
+        where = str(self.home)
+        if self.url is not None:
+            parts = urlsplit(self.url)
+            more = [f"{k}={v}" for k, v in parse_qsl(parts.query) if k in ("host", "port", "dbname")]
+            where = " ".join([parts.netloc.rpartition("@")[2], parts.path, *sorted(more)])
+        return hashlib.blake2b(where.encode(), digest_size=8).hexdigest()
 
     def __repr__(self) -> str:
         return f"DatabaseUrl({self.shown!r}, source={self.source!r})"

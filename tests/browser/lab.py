@@ -248,9 +248,19 @@ class Lab:
             self._process.wait(5)
         self._process = None
 
-    def write_notebook(self, name: str, cells: Iterable[str | Any]) -> Path:
+    def add_kernel(self, name: str, side: Path) -> None:
+        """Make a kernel whose ipykernel is the one in the folder ``side``; all else is this Python's."""
+        spec = self.folder / "data" / "kernels" / name / "kernel.json"
+        spec.parent.mkdir(parents=True, exist_ok=True)
+        path = os.pathsep.join([str(side), str(Path.cwd())])
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        env = {"PYTHONPATH": path}
+        spec.write_text(json.dumps({"argv": argv, "display_name": name, "language": "python", "env": env}))
+
+    def write_notebook(self, name: str, cells: Iterable[str | Any], *, kernel: str = "python3") -> Path:
         """Write ``name`` under `notebooks`; a text is a code cell, anything else a ready nbformat cell."""
-        notebook = nbformat.v4.new_notebook(metadata=KERNEL)
+        about = {**KERNEL, "kernelspec": {"name": kernel, "display_name": kernel, "language": "python"}}
+        notebook = nbformat.v4.new_notebook(metadata=KERNEL if kernel == "python3" else about)
         notebook.cells = [nbformat.v4.new_code_cell(cell) if isinstance(cell, str) else cell for cell in cells]
         path = self.notebooks / name
         path.parent.mkdir(parents=True, exist_ok=True)

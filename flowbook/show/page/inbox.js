@@ -168,7 +168,7 @@ function render({ model, el }) {
     const now = Date.now();
     const keys = new Set(rows.map((it) => it.run + it.path + it.since));
     for (const [key, item] of items)
-      if (!keys.has(key) && !(item.until > now)) {
+      if (!keys.has(key) && !(item.until > now) && item.below.hidden) {
         item.remove();
         items.delete(key);
       }

@@ -1,0 +1,210 @@
+"""Control from the page: decisions, cancels and the inbox, while a cell works, on three versions of ipykernel."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.browser.lab import Lab, NotebookPage
+from tests.browser.test_live_run import LOAD, keep, live_lab, wait_until
+
+__all__ = ["live_lab"]
+
+VERSIONS = ("6.31.0", "7.1.0", "7.4.0")
+SIDE = Path(__file__).parents[2] / "build" / "kernels"
+GATE = """\
+%%flow gate
+from pydantic import BaseModel
+
+class Approval(BaseModel):
+    amount: int
+    by: str = ""
+
+@step
+def draft(text):
+    return {"question": f"Publish {text}?", "text": text}
+@step
+def publish(approved): return {"went": "out"}
+@step
+def drop(rejected): return {"went": "back"}
+
+draft >> wait_any({"approved": publish, "rejected": drop}, schema={"approved": Approval})
+"""
+LETTERS = """
+import asyncio, asyncpg, json, sys
+async def main():
+    connection = await asyncpg.connect(sys.argv[1])
+    rows = await connection.fetch("select kind, name from flowbook.mailbox order by run_id, id")
+    print(json.dumps([list(r) for r in rows]))
+asyncio.run(main())
+"""
+
+
+def letters(url: str) -> list[list[str]]:
+    """Kind and name of all that was ever delivered. In a process of its own: playwright's loop runs in this thread."""
+    done = subprocess.run([sys.executable, "-c", LETTERS, url], capture_output=True, text=True, check=True)
+    return list(json.loads(done.stdout))
+
+
+def shown(url: str) -> dict[str, object]:
+    """The newest run, as the command line has it."""
+    command = [sys.executable, "-m", "flowbook.cli", "show", "last", "--json", "--url", url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout))
+
+
+@pytest.fixture(params=VERSIONS)
+def version_lab(request: pytest.FixtureRequest, live_lab: Lab) -> tuple[Lab, str]:
+    """A JupyterLab with a kernel of another version of ipykernel, and the version."""
+    side = SIDE / request.param
+    if not (side / ".done").exists():
+        pytest.skip(f"no ipykernel {request.param} here (scripts/side_kernels.py installs it)")
+    live_lab.add_kernel(f"ipykernel-{request.param}", side)
+    return live_lab, request.param
+
+
+def busy(enough: Path) -> str:
+    """A cell that blocks its kernel until the file is there."""
+    return f"import os, time\nwhile not os.path.exists({str(enough)!r}): time.sleep(0.1)"
+
+
+def test_a_decision_is_heard_while_a_cell_sleeps(
+    version_lab: tuple[Lab, str], fresh_database: str, tmp_path: Path
+) -> None:
+    """On each version, by whichever way: the run goes on while the cell sleeps, and exactly one letter is delivered."""
+    lab, version = version_lab
+    enough = tmp_path / "enough"
+    cells = [LOAD, GATE, '%flow run gate text="it"', "import ipykernel; print(ipykernel.__version__)", busy(enough)]
+    lab.write_notebook("gate.ipynb", cells, kernel=f"ipykernel-{version}")
+    page = lab.open("gate.ipynb")
+    for i in range(3):
+        page.run(i)
+    assert page.run(3) == version
+    button = page.output(2).get_by_role("button", name="rejected: approved_or_rejected#1")
+    button.wait_for()
+    page.run_cell(4)
+    wait_until(lambda: page.prompt(4) == "[*]:", "the cell sleeps")
+    keep(page, f"gate-{version}", tmp_path)
+    button.click()
+    wait_until(lambda: "completed" in page.output_text(2), "the run is over while the cell sleeps")
+    assert page.prompt(4) == "[*]:", "the cell was executing all the while"
+    keep(page, f"decided-{version}", tmp_path)
+    enough.touch()
+    page.wait_cell(4)
+    page.run(3)  # what the kernel has heard late has been answered before this
+    assert letters(fresh_database) == [["decision", "approved_or_rejected#1 0"]]
+    run = shown(fresh_database)
+    steps = {s["path"]: s for s in run["steps"]}  # type: ignore[attr-defined]
+    assert steps["drop#1"]["state"] == "finished"
+    assert "@" in steps["approved_or_rejected#1"]["wait"]["answered_by"]
+
+
+def test_a_cancel_is_heard_while_a_cell_sleeps(
+    version_lab: tuple[Lab, str], fresh_database: str, tmp_path: Path
+) -> None:
+    """The run ends cancelled under the sleeping cell, by one letter."""
+    lab, version = version_lab
+    enough = tmp_path / "enough"
+    cells = [LOAD, GATE, '%flow run gate text="it"', "print(1)", busy(enough)]
+    lab.write_notebook("cancel.ipynb", cells, kernel=f"ipykernel-{version}")
+    page = lab.open("cancel.ipynb")
+    for i in range(4):
+        page.run(i)
+    button = page.output(2).get_by_role("button", name="cancel run")
+    button.wait_for()
+    page.run_cell(4)
+    wait_until(lambda: page.prompt(4) == "[*]:", "the cell sleeps")
+    button.click()
+    wait_until(lambda: "⊘ cancelled" in page.output_text(2), "the run is cancelled while the cell sleeps")
+    assert page.prompt(4) == "[*]:", "the cell was executing all the while"
+    enough.touch()
+    page.wait_cell(4)
+    page.run(3)
+    assert [kind for kind, _ in letters(fresh_database)] == ["cancel"]
+
+
+def post(lab: Lab, body: object, token: str) -> int:
+    """The status of a question to the server."""
+    import urllib.error
+    import urllib.request
+
+    request = urllib.request.Request(f"{lab.base}/flowbook/control", json.dumps(body).encode(), method="POST")
+    request.add_header("Content-Type", "application/json")
+    if token:
+        request.add_header("Authorization", f"token {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        return refused.code
+
+
+def test_the_server_takes_nothing_from_strangers_and_nothing_for_another_database(
+    new_lab: Callable[..., Lab], fresh_database: str
+) -> None:
+    """Without Jupyter's token it is 403; for another database than the server's 409; nonsense is 400."""
+    from tests.browser.lab import TOKEN
+
+    lab = new_lab(FLOWBOOK_DATABASE_URL=fresh_database)
+    question = {"kind": "cancel", "run": "00", "namespace": "default", "database": "0" * 16, "args": {}}
+    assert post(lab, question, "") == 403
+    assert post(lab, question, "wrong") == 403
+    assert post(lab, question, TOKEN) == 409
+    assert post(lab, {**question, "kind": "exec"}, TOKEN) == 400
+    assert post(lab, [1], TOKEN) == 400
+    from flowbook.store.url import resolve
+
+    right = resolve(fresh_database, {}, None).fingerprint
+    assert post(lab, {**question, "database": right}, TOKEN) == 422
+
+
+def inbox(page: NotebookPage, cell: int) -> str:
+    """What the inbox below a cell says."""
+    return page.output(cell).locator(".fb-inbox").inner_text()
+
+
+def test_two_pages_answer_and_one_is_told(live_lab: Lab, fresh_database: str, tmp_path: Path) -> None:
+    """The inbox lists what waits across runs; a payload that does not fit is said in place; who is second is told."""
+    start = '%flow run gate text="<img src=x onerror=window.hacked=1>"'
+    live_lab.write_notebook("a.ipynb", [LOAD, GATE, start, "%flow inbox", "import time; time.sleep(90)"])
+    live_lab.write_notebook("b.ipynb", [LOAD, "%flow inbox"])
+    a = live_lab.open("a.ipynb")
+    for i in range(4):
+        a.run(i)
+    a.output(3).locator(".fb-inbox").get_by_text("Publish <img").wait_for()
+    b = live_lab.open("b.ipynb")
+    b.run(0)
+    b.run(1)
+    b.output(1).get_by_role("button", name="edit the payload").click()
+    field = b.output(1).get_by_role("textbox", name="payload for")
+    field.fill('{"amount": "much"}')
+    wait_until(lambda: "amount: must be integer" in inbox(b, 1) or "amount" not in inbox(b, 1), "the misfit is said")
+    keep(b, "inbox-editing", tmp_path)
+    field.fill('{"amount": 3}')
+    a.run_cell(4)
+    wait_until(lambda: a.prompt(4) == "[*]:", "the cell sleeps")
+    keep(a, "inbox", tmp_path)
+    a.output(3).get_by_role("button", name="reject").click()
+    why = a.output(3).get_by_role("textbox", name="why")
+    why.fill("too dear")
+    why.press("Enter")
+    wait_until(lambda: "rejected by" in inbox(a, 3), "the first answer is taken")
+    assert a.prompt(4) == "[*]:", "the cell was executing all the while"
+    keep(a, "inbox-answered", tmp_path)
+    b.output(1).get_by_role("button", name="Send now").click()
+    wait_until(lambda: "answered already by" in inbox(b, 1), "the second one is told")
+    assert "with 'rejected'" in inbox(b, 1)
+    keep(b, "inbox-told", tmp_path)
+    assert not a.page.evaluate("window.hacked")
+    assert [kind for kind, _ in letters(fresh_database)] == ["decision"]
+    b.save()
+    outputs = live_lab.read_notebook("b.ipynb").cells[1].outputs
+    assert any("text/html" in o.data and "<table" in o.data["text/html"] for o in outputs), "its still form is saved"
+    live_lab.close_pages()
+    again = live_lab.open("b.ipynb", kernel=False)
+    assert "model not found" not in again.page.content().lower()
