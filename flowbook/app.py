@@ -342,7 +342,7 @@ class App:
         return await deciding.answer(self, run_id, "approve", path, **answer)
 
     async def reject(self, run_id: UUID, path: str | None = None, why: str = "", **answer: Any) -> Answered:
-        """Say no to it, with the reason; else as `approve`."""
+        """Say no to it; else as `approve`."""
         return await deciding.answer(self, run_id, "reject", path, why=why, **answer)
 
     async def answer(self, run_id: UUID, path: str | None, signal: str | None = None, **answer: Any) -> Answered:
