@@ -76,6 +76,7 @@ class Item {
     if (what === "reject") {
       const why = make("input", "fb-field fb-why", box);
       why.placeholder = "Why (optional)";
+      why.dataset.lmSuppressShortcuts = "true";
       why.setAttribute("aria-label", `why ${it.path} of run ${it.short} is rejected`);
       why.addEventListener("keydown", (event) => event.key === "Enter" && send());
       send = () => this.decide("reject", { why: why.value });

@@ -53,6 +53,7 @@ class JsonEditor {
     this.field = make("textarea", "fb-field", parent);
     this.field.setAttribute("aria-label", name);
     this.field.spellcheck = false;
+    this.field.dataset.lmSuppressShortcuts = "true"; // or JupyterLab takes single keys for commands
     this.says = make("div", "fb-trouble", parent);
     this.says.setAttribute("role", "alert");
     const first = schema ? skeleton(schema) : {};

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import operator
 from datetime import timedelta
 from typing import Annotated, Any, TypedDict
@@ -10,7 +11,16 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from pydantic import BaseModel
 
-from flowbook.errors import AlreadyAnswered, HandOutFailed, NothingToDecide, PayloadRefused, RunOver, WaitTimedOut
+from flowbook import deciding
+from flowbook.errors import (
+    AlreadyAnswered,
+    HandOutFailed,
+    NothingToDecide,
+    PayloadRefused,
+    RunOver,
+    UsageError,
+    WaitTimedOut,
+)
 from flowbook.graph.expression import END_NODE as END
 from flowbook.graph.expression import branch
 from flowbook.graph.flow import graph
@@ -345,3 +355,47 @@ async def test_a_pause_that_begins_anew_takes_a_decision_of_its_own(apps: Apps) 
     marks = [e.mark for e in apps.events(run.id) if isinstance(e, WaitBegan)]
     assert len(set(marks)) == 2
     assert names <= {f"approved#1 {marks[1]}"}
+
+
+@scenario
+async def test_what_comes_by_two_ways_is_done_once(apps: Apps) -> None:
+    """The kernel and the Jupyter server deliver the same click: both are told the same, before and after the end."""
+    app, run = await waiting(apps, graph("f", wait("approved") >> wait("more")))
+    other = await apps.open()
+    first = await deciding.asked(other, run.id, "approve", {"path": "approved#1", "mark": "page-1"}, "ana")
+
+    async def at_more() -> bool:
+        return (await app.store.run(run.id)).current == "more#1"
+
+    async with asyncio.timeout(5):
+        while not await at_more():
+            await asyncio.sleep(0.002)
+    second = await deciding.asked(app, run.id, "approve", {"path": "approved#1", "mark": "page-1"}, "ana")
+    assert (second["by"], second["at"], second["signal"]) == (first["by"], first["at"], first["signal"])
+    with pytest.raises(AlreadyAnswered):
+        await deciding.asked(app, run.id, "approve", {"path": "approved#1", "mark": "page-2"}, "ana")
+    for way in (other, app):
+        assert await deciding.asked(way, run.id, "cancel", {"mark": "page-3"}, "ana") == "cancelled"
+    assert [m.kind for m in await app.store.mailbox(run.id)] == ["decision", "cancel"]
+
+
+@scenario
+async def test_a_retry_that_comes_by_two_ways_is_done_once(apps: Apps) -> None:
+    """Also where the run has failed again meanwhile: the late one is no second wish."""
+    tries: list[int] = []
+
+    @step
+    def bad() -> None:
+        tries.append(1)
+        raise ValueError("no")
+
+    app = await apps.open()
+    run = await app.start(graph("f", bad))
+    for mark in ("page-1", "page-1", "page-2"):
+        with pytest.raises(ValueError, match="no"):
+            await run.result()
+        with contextlib.suppress(UsageError):  # it is failed still, and was retried by this question before
+            await deciding.asked(app, run.id, "retry", {"mark": mark}, "ana")
+    with pytest.raises(ValueError, match="no"):
+        await run.result()
+    assert len(tries) == 3
