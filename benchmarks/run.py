@@ -86,6 +86,8 @@ def verdicts(results: Results, limit: str) -> Iterator[tuple[str, str, bool]]:
     if idle:
         for what, most in (("cpu_percent", 1.0), ("statements_per_s", 5.0)):
             yield f"{idle[0]['parked']:,} parked runs: {what} < {most:g}", f"{idle[0][what]:g}", idle[0][what] < most
+        median, latest = (idle[0][f"late_{what}_ms"] for what in ("median", "p95"))
+        yield "timers among them: late by < 100 ms (p95)", f"{latest:g} ms (median {median:g} ms)", latest < 100
     for name, what in (("MAP", "results"), ("MAPIN", "items given")):
         large = results.get(("flowbook", name))
         if large:
