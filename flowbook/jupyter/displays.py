@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
+from weakref import WeakSet
 
 from flowbook.errors import FlowbookError
 from flowbook.ids import short
@@ -30,6 +31,7 @@ from flowbook.show.live import LiveRun
 from flowbook.show.text import run_plain
 
 if TYPE_CHECKING:
+    from flowbook.jupyter.inspection import Inspection
     from flowbook.jupyter.session import Session
     from flowbook.sync import SyncRun
 
@@ -61,6 +63,8 @@ class Displays:
         """Those of the cell that is being executed."""
         self._inspected: set[UUID] = set()
         """Runs whose inspector it has shown."""
+        self.inspections: WeakSet[Inspection] = WeakSet()
+        """Inspectors of whichever cell: a run that goes on again here goes on in them too."""
 
     @property
     def headless(self) -> bool:
@@ -79,6 +83,8 @@ class Displays:
     def show(self, run: SyncRun, *, on_interrupt: OnInterrupt | None = None) -> None:
         """Show a run below the cell, and follow it; ``on_interrupt``: None: as the session has it."""
         self._session.last = run
+        for inspection in list(self.inspections):
+            inspection.again(run.id)
         view = run.view()
         answers = of_run(self._session, run)
         live = None if view.status.over else lambda: LiveRun(view, answers, lambda new: self._picture(it, new))

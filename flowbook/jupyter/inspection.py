@@ -20,6 +20,7 @@ from flowbook import editing, fixing, inspecting
 from flowbook.errors import FlowbookError, PointUnknown, UsageError
 from flowbook.ids import short
 from flowbook.inspecting import Scrub, Wanted
+from flowbook.jupyter.answers import of_run
 from flowbook.jupyter.fixing import text_of
 from flowbook.observe.diffs import alike
 from flowbook.observe.timeline import timeline_of
@@ -49,6 +50,7 @@ class Inspection:
 
     def __init__(self, session: Session, view: RunView) -> None:
         self._session = session
+        session.displays.inspections.add(self)
         self._home = view.id
         self._views: dict[UUID, RunView] = {view.id: view}
         self._stops: OrderedDict[UUID, Callable[[], None]] = OrderedDict()
@@ -68,8 +70,9 @@ class Inspection:
         told: dict[str, Callable[[UUID, Mapping[str, Any]], Any]] = {
             "look": self._look, "steps": self._steps, "step": self._step, "timeline": self._timeline,
             "journal": self._journal, "rows": self._rows, "moment": self._moment, "output": self._output,
-            "code": self._code, "form": self._form, "check": self._check, "fork": self._fork, "retry": self._retry,
-            "resume": self._resume, "cancel": self._cancel, "enter": self._enter,
+            "code": self._code, "form": self._form, "check": self._check, "fork": self._fork, "enter": self._enter,
+            "pulse": self._pulse,
+            **{kind: self._act(kind) for kind in ("retry", "resume", "cancel", "approve", "reject", "answer")},
         }  # fmt: skip
 
         def answer(which: Callable[[UUID, Mapping[str, Any]], Any]) -> Answer:
@@ -251,28 +254,31 @@ class Inspection:
         self._session.last = self._session.app.find(fork.id)
         return {"run": str(fork.id)}
 
-    def _retry(self, run_id: UUID, args: Mapping[str, Any]) -> Any:
-        self.ask(self._app.retry(run_id))
-        return self._again(run_id)
+    def _act(self, kind: str) -> Callable[[UUID, Mapping[str, Any]], Any]:
+        """A verb that every display of a run has (`answers.py`)."""
 
-    def _resume(self, run_id: UUID, args: Mapping[str, Any]) -> Any:
-        self.ask(self._app.resume(run_id))
-        return self._again(run_id)
+        def act(run_id: UUID, args: Mapping[str, Any]) -> Any:
+            said = of_run(self._session, self._session.app.find(run_id))[kind](args)
+            self.again(run_id)
+            return said
 
-    def _cancel(self, run_id: UUID, args: Mapping[str, Any]) -> Any:
-        row = self.ask(self._app.cancel(run_id))
-        if row.status.over:
-            return self._again(run_id)
-        return {"status": row.status.value}
+        return act
 
-    def _again(self, run_id: UUID) -> Any:
-        """The run may have been over and be so no more: look at it anew."""
+    def _pulse(self, run_id: UUID, args: Mapping[str, Any]) -> Any:
+        """Has a run that was over been taken up again by somebody else?"""
+        row = self.ask(self._app.store.run(run_id))
+        if row.status is not self._view(run_id).status:
+            self.again(run_id)
+
+    def again(self, run_id: UUID) -> None:
+        """A run that is shown here may have been over and be so no more: look at it anew."""
+        if run_id not in self._views:
+            return
         stop = self._stops.pop(run_id, None)
         if stop is not None:
             stop()
-        self._views.pop(run_id, None)
+        self._scrubs.pop(run_id, None)  # it may go on with other code
         self.follow(run_id)
-        return {"status": self._view(run_id).status.value}
 
     def _enter(self, run_id: UUID, args: Mapping[str, Any]) -> Any:
         """The text of a cell with what a step was given and its source."""

@@ -20,13 +20,14 @@ from typing import Any
 from uuid import UUID
 
 from flowbook.observe.tallies import ItemsView
-from flowbook.observe.views import RunView, State, StepView
+from flowbook.observe.views import AttemptView, RunView, State, StepView
 
 TRACKS = 12
 """Tracks of a lane; what overlaps more often than that goes onto the last one."""
-_NOTHING = timedelta(0)
 _SHORT = timedelta(milliseconds=100)
-"""An attempt that is longer has a row that says when it began."""
+"""An attempt that is longer has a row that says so: it was under way for this long when the row was made."""
+_VAGUE = 2 * _SHORT
+"""That row may be late by as much again, so of such an attempt a shorter queue is not told."""
 _TICK = timedelta(milliseconds=2)
 """Queues that are shorter are the engine's own time, and no news."""
 
@@ -231,12 +232,11 @@ def _attempts(step: StepView, ready: _Ready, end: datetime) -> list[Span]:
     for i, attempt in enumerate(step.attempts):
         last = i == count - 1
         over = attempt.ended_at
-        start = attempt.started_at
-        if last and over is not None and step.seconds is not None and step.child is None and step.items is None:
-            start = over - timedelta(seconds=step.seconds)
-        if start is None and over is not None:
-            start = over - _SHORT
-        before = spans[-1].end if spans else ready.of(step, start)
+        start, latest, before = *_begin(step, attempt, last), spans[-1].end if spans else None
+        if before is None:
+            before = ready.of(step, latest)
+        if not i and latest != start and start and before and start - before < _VAGUE:
+            start = before
         if start is None:
             start = before or end
         if before is not None and start < before:
@@ -248,6 +248,19 @@ def _attempts(step: StepView, ready: _Ready, end: datetime) -> list[Span]:
         note = f"{attempt.failure.type}: {attempt.failure.message}" if attempt.failure else ""
         spans.append(Span(_part(step, attempt.failure is not None, attempt.lost), start, over, attempt.number, note))
     return _behind(step, spans, end)
+
+
+def _begin(step: StepView, attempt: AttemptView, last: bool) -> tuple[datetime | None, datetime | None]:
+    """When an attempt began, and when at the latest: not the same where it is only known by how much."""
+    row, over = attempt.started_at, attempt.ended_at
+    if step.child is not None or step.items is not None:
+        return row, row  # made when they began
+    if last and over is not None and step.seconds is not None:
+        start = over - timedelta(seconds=step.seconds)
+        return start, start
+    if row is not None:
+        return row - _SHORT, row
+    return (over - _SHORT, over) if over is not None else (None, None)
 
 
 def _behind(step: StepView, spans: list[Span], end: datetime) -> list[Span]:

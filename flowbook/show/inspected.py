@@ -18,11 +18,12 @@ from flowbook.observe.records import entry_record
 from flowbook.observe.views import RunView, State, StepView
 from flowbook.plan.journal import Entry, Kind, from_entry
 from flowbook.plan.outputs import Output
-from flowbook.plan.records import Failure, Status
+from flowbook.plan.records import Failure
+from flowbook.show.decisions import open_decisions
 from flowbook.show.html import says, state_text
 from flowbook.show.journal import words
 from flowbook.show.layout import Layout
-from flowbook.show.live import head
+from flowbook.show.live import head, possible
 from flowbook.show.looks import LOOKS
 from flowbook.show.outputs import plain, readable
 from flowbook.show.painted import layout_of
@@ -66,23 +67,19 @@ class Followed:
         taken = edges(view, self._layout)
         if taken != self.edges:
             found["edges"] = taken
-        status = heading(view, now)
+        status = heading(view, self.ids, now)
         if status != self.head:
             found["head"] = status
         self.nodes, self.edges, self.head = new, taken, status
         return {"run": str(view.id), "seq": view.seq, **found} if found else {}
 
 
-def heading(view: RunView, now: datetime) -> Told:
-    """The run as a whole, and what can be done with it."""
-    failed = view.status is Status.FAILED
+def heading(view: RunView, ids: Mapping[str, str], now: datetime) -> Told:
+    """The run as a whole, what can be done with it, and what it asks for."""
     return head(view, now) | {
         "failed": clean(view.failed_path or "", 200),
-        "can": [
-            *(["cancel"] if not view.status.over else []),
-            *(["retry"] if failed and not view.not_undone and not view.undone else []),
-            *(["resume"] if view.status in (Status.PENDING, Status.WAITING) and not view.needs else []),
-        ],
+        "can": list(possible(view)),
+        "decisions": open_decisions(view, ids),
         "parent": str(view.forked.parent) if view.forked else "",
     }
 

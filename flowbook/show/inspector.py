@@ -39,8 +39,8 @@ class Inspector(Widget):
     """One run, looked into."""
 
     _esm = module(
-        "dom", "picture", "cells", "inspect_base", "inspect_time", "inspect_journal", "inspect_state", "inspect_step",
-        "inspector",
+        "dom", "picture", "decisions", "cells", "inspect_base", "inspect_time", "inspect_journal", "inspect_state",
+        "inspect_step", "inspector",
     )  # fmt: skip
     _css = sheet("base", "picture", "inspector") + rules(".fb")
 

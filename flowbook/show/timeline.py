@@ -107,7 +107,9 @@ def draw_timeline(it: Timeline, window: Window | None = None, lanes: int = LANES
     for lane in shown:
         parts.append(_lane_name(lane, y))
         for _ in lane.tracks:
-            parts += [_drawn(piece, it, window, scale, y) for piece in pieces[row]]
+            # Blocks last: the line of who was queued meanwhile must not lie over them.
+            ordered = sorted(pieces[row], key=lambda piece: isinstance(piece, _Block))
+            parts += [_drawn(piece, it, window, scale, y) for piece in ordered]
             y, row = y + TRACK, row + 1
         y += GAP
         parts.append(f'<path class="fb-rule" d="M8 {y - GAP / 2:.1f}H{WIDE - 8:g}" stroke="{_LINE}" opacity=".6"/>')
@@ -184,9 +186,13 @@ def _drawn(piece: Bar | _Block, it: Timeline, window: Window, scale: float, y: f
     inside = "".join(_span(span, piece, it, window, scale, y) for span in piece.spans)
     child = f' data-child="{piece.child}"' if piece.child is not None else ""
     said = escape("; ".join(words.splitlines()), 400)
+    start, end = ((at - it.start).total_seconds() for at in (piece.start, piece.end))
+    left, right = (NAMES + (min(max(at, window.start), window.end) - window.start) * scale for at in (start, end))
+    room = f'x="{left:.1f}" y="{y - 1:.1f}" width="{max(right - left, 3.0):.1f}" height="{TRACK - 1:g}"'
     return (
         f'<g class="fb-bar" data-path="{escape(piece.path)}"{child} aria-label="{said}">'
-        f"<title>{escape(words, 600)}</title>{inside}</g>"
+        f'<title>{escape(words, 600)}</title><rect class="fb-room" {room} fill="none" pointer-events="all"/>'
+        f"{inside}</g>"
     )
 
 

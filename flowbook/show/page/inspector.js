@@ -9,6 +9,7 @@ const PANES = {
   Output: OutputPane,
   Code: CodePane,
 };
+const PULSE = 5000;
 const LIVELY = 700; // milliseconds between two refreshes of what is asked for anew
 
 class Inspector {
@@ -19,9 +20,17 @@ class Inspector {
     this.trail = []; // the runs that led here
     this.root = make("div", "fb fb-inspector", el);
     this.root.setAttribute("role", "group");
-    this.root.dataset.lmSuppressShortcuts = "true"; // its keys are its own, not the notebook's
+    // Its keys are its own, not the notebook's; but who saves means the notebook.
+    this.ownKeys = (event) => {
+      if (!this.root.contains(event.target)) return;
+      const saves = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s";
+      if (saves) delete this.root.dataset.lmSuppressShortcuts;
+      else this.root.dataset.lmSuppressShortcuts = "true";
+    };
+    window.addEventListener("keydown", this.ownKeys, true); // before JupyterLab's, which is the document's
     this.head();
     this.stepBar();
+    this.decisions = new Decisions(this.root, (kind, args) => this.ask(kind, args));
     this.fork = new ForkForm(this, this.root);
     this.tabs = new Tabs(this.root, Object.keys(PANES), "what to look at", () => this.refresh());
     this.panes = new Map(Object.entries(PANES).map(([name, Kind]) => [name, new Kind(this, this.tabs.panels.get(name))]));
@@ -33,6 +42,7 @@ class Inspector {
       if (home.run === this.whole?.run) this.heading(home.head);
     };
     model.on("change:home", this.onHome);
+    this.root.addEventListener("focusin", () => this.pulse());
     this.timer = setInterval(() => this.tick(), 250);
     this.take(model.get("home"));
     this.tabs.show("Topology");
@@ -84,6 +94,7 @@ class Inspector {
       button.hidden = !it.can.includes(verb);
       button.setAttribute("aria-label", `${verb} run ${it.run}`);
     }
+    this.decisions?.show(it.decisions);
     this.say(it.error || it.needs);
     this.tick();
   }
@@ -296,14 +307,24 @@ class Inspector {
     if (typing != null) this.field.value = typing;
   }
 
+  /** A run that is over may have been taken up again elsewhere: see to it when somebody comes back to the page. */
+  pulse() {
+    const now = Date.now();
+    if (!this.whole?.head.over || now - (this.pulsed ?? 0) < PULSE) return;
+    this.pulsed = now;
+    this.ask("pulse").catch(() => {}); // what has changed comes as news
+  }
+
   tick() {
     const { started, ended } = this.whole.head;
     this.clock.textContent = started ? duration((ended ?? Date.now()) - started) : "";
     this.panes?.get("Topology").tick();
+    this.decisions?.tick();
   }
 
   close() {
     this.gone = true;
+    window.removeEventListener("keydown", this.ownKeys, true);
     clearInterval(this.timer);
     clearTimeout(this.again);
     this.kernel.close();

@@ -68,7 +68,7 @@ def test_what_goes_on_ends_at_the_moment_of_looking() -> None:
     tried = (AttemptView(1, at(4), at(5), LATE),)
     soon = StepView("right#1", "right", State.RETRYING, tried, None, None, retry_at=at(9))
     it = timeline(running, pause, soon, until=12)
-    assert told(it, 0) == [(Part.QUEUED, 1, 2), (Part.RUNNING, 2, 12)]
+    assert told(it, 0) == [(Part.QUEUED, 1, 1.9), (Part.RUNNING, 1.9, 12)], "its row was made 100 ms after it began"
     assert told(it, 1) == [(Part.WAITING, 3, 12)]
     assert told(it, 2)[1:] == [(Part.BACKOFF, 5, 9), (Part.QUEUED, 9, 12)]
     assert it.end == at(12)

@@ -38,7 +38,9 @@ def bars(svg: str) -> list[ET.Element]:
 
 def test_every_bar_says_what_it_was(make_view: Callable[..., RunView]) -> None:
     """Under the pointer, and to a screen reader."""
-    failed = AttemptView(1, NOW, NOW + timedelta(seconds=2), Failure("TimeoutError", "too slow", ""))
+    failed = AttemptView(
+        1, NOW + timedelta(seconds=0.1), NOW + timedelta(seconds=2), Failure("TimeoutError", "too slow", "")
+    )
     done = AttemptView(2, None, NOW + timedelta(seconds=5), None)
     view = make_view(steps=(StepView("search#1", "search", State.FINISHED, (failed, done), 1.0, None),))
     (bar,) = bars(draw_timeline(timeline_of(view, NOW + timedelta(seconds=6))))

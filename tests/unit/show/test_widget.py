@@ -5,10 +5,16 @@ from __future__ import annotations
 import queue
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flowbook.show.inbox import Inbox
+from flowbook.show.inspector import Inspector
+from flowbook.show.live import LiveRun
+from flowbook.show.runs_table import RunsTable
+from flowbook.show.talk import LiveTalk
 from flowbook.show.widget import Widget, module, sheet
 
 
@@ -60,8 +66,24 @@ def test_what_is_no_question_is_left_alone(
     assert sent.empty()
 
 
-def test_the_parts_of_a_page_are_one_module() -> None:
-    """One export, at the end, and nothing that is loaded from elsewhere."""
-    text = module("dom", "live")
+WIDGETS = (Inbox, Inspector, LiveRun, LiveTalk, RunsTable)
+
+
+def test_every_widget_is_looked_at_here() -> None:
+    """A new one is added above."""
+    import flowbook.show
+
+    folder = Path(flowbook.show.__file__).parent
+    found = [re.findall(r"^class (\w+)\(Widget\)", path.read_text(), re.MULTILINE) for path in folder.glob("*.py")]
+    declared = {name for names in found for name in names}
+    assert declared == {widget.__name__ for widget in WIDGETS}
+
+
+@pytest.mark.parametrize("widget", WIDGETS)
+def test_the_parts_of_a_page_are_one_module(widget: type[Widget]) -> None:
+    """One export, at the end, nothing that is loaded from elsewhere, and no name that two parts declare."""
+    text = str(widget._esm)
     assert len(re.findall(r"^export ", text, re.MULTILINE)) == 1
     assert not re.search(r"https?://|^import\s|import\(|eval\(", text, re.MULTILINE)
+    names = re.findall(r"^(?:async )?(?:const|let|function|class) (\w+)", text, re.MULTILINE)
+    assert sorted(names) == sorted(set(names))
