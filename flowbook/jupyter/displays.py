@@ -15,7 +15,7 @@ import contextlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 from weakref import WeakSet
 
@@ -27,7 +27,7 @@ from flowbook.jupyter.talking import talk
 from flowbook.observe.views import RunView, State
 from flowbook.plan.records import Status
 from flowbook.show.html import run_html
-from flowbook.show.live import LiveRun
+from flowbook.show.live import LiveRun, possible
 from flowbook.show.text import run_plain
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Display:
     on_interrupt: OnInterrupt = "keep"
     """What becomes of the run when the cell that shows it is interrupted."""
     over: bool = False
+    seq: int = 0
+    """Journal entries of the newest view that was shown."""
     guard: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -87,14 +89,20 @@ class Displays:
             inspection.again(run.id)
         view = run.view()
         answers = of_run(self._session, run)
-        live = None if view.status.over else lambda: LiveRun(view, answers, lambda new: self._picture(it, new))
+
+        def again(args: Mapping[str, Any]) -> Any:
+            said = answers["retry"](args)
+            self._session.app.watch(run.id, follow)
+            return said
+
+        kinds = {**answers, "retry": again}
+        live = None if view.status.over else lambda: LiveRun(view, kinds, lambda new: self._picture(it, new))
         it = Display(run, self.put(bundle(view), live), on_interrupt or self._session.on_interrupt, view.status.over)
         self._cell.append(it)
         widget = it.place.widget
         if not isinstance(widget, LiveRun):
             return
         widget.control = control(self._session, run)
-
         words = talk(self, run, view)
 
         def follow(new: RunView) -> None:
@@ -151,12 +159,12 @@ class Displays:
         print(f"Interrupted: run {name} {told}.")  # noqa: T201 - as above
 
     def _picture(self, it: Display, view: RunView) -> None:
-        """Bring the still picture up to date; at the end it alone is left."""
+        """Bring the still picture up to date; when nothing can be done any more it alone is left."""
         with it.guard:
-            if it.over and not view.status.over:
+            if view.seq < it.seq:
                 return  # a timer's, late
-            it.over = view.status.over
-            if it.over:
+            it.over, it.seq = view.status.over, view.seq
+            if it.over and not possible(view):
                 it.place.end(bundle(view))
             else:
                 it.place.still(bundle(view))

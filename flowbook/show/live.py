@@ -217,5 +217,10 @@ def head(view: RunView, now: datetime) -> dict[str, Any]:
         "ended": round(view.ended_at.timestamp() * 1000) if view.ended_at else None,
         "over": view.status.over,
         "error": clean(f"{view.failure.type}: {view.failure.message}", 300) if view.failure else "",
+        "enter": clean(f"%flow enter {short(view.id)} {view.failed_path}", 200) if _to_enter(view) else "",
         "needs": clean(f"It stands still: it needs {view.needs}", 300) if view.needs else "",
     }
+
+
+def _to_enter(view: RunView) -> bool:
+    return view.status is Status.FAILED and bool(view.failed_path)

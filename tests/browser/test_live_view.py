@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Locator
 
 from tests.browser.lab import Lab, NotebookPage
 from tests.browser.test_live_run import LOAD, keep, state_of, wait_until
@@ -53,23 +53,129 @@ def live_lab(new_lab: Callable[..., Lab], fresh_database: str) -> Lab:
     return new_lab(FLOWBOOK_DATABASE_URL=fresh_database)
 
 
-def node(page: NotebookPage, cell: int, step: str):
+def node(page: NotebookPage, cell: int, step: str) -> Locator:
+    """The card of a step, by the name that a screen reader says."""
     return page.output(cell).locator(f'.fb-live .fb-node[aria-label^="{step}:"]')
 
 
-def test_a_person_decides_looks_into_steps_and_moves_about(live_lab: Lab, tmp_path: Path) -> None:
-    """All of it while a cell is at work."""
+def panel(page: NotebookPage, cell: int) -> str:
+    """What is told of the step that was chosen."""
+    it = page.output(cell).locator(".fb-detail")
+    return it.inner_text() if it.is_visible() else ""
+
+
+def width(page: NotebookPage, cell: int) -> float:
+    """How wide the picture is on the page."""
+    box = page.output(cell).locator(".fb-live svg").bounding_box()
+    assert box is not None
+    return box["width"]
+
+
+def test_a_person_decides_and_looks_into_steps(live_lab: Lab, tmp_path: Path) -> None:
+    """Errors, progress, waits and who answered, by mouse; a payload that is no JSON is not sent."""
     live_lab.write_notebook("view.ipynb", [LOAD, DECLARE, "%flow run publish", "import time; time.sleep(300)"])
     page = live_lab.open("view.ipynb")
-    print(page.run(0), page.run(1), page.run(2))
+    for i in range(3):
+        page.run(i)
     page.run_cell(3)
     wait_until(lambda: state_of(page, 2, "review") == "waiting", "review waits")
-    keep(page, "view-waiting", tmp_path)
+    wait_until(lambda: state_of(page, 2, "illustrate") == "retrying", "illustrate has failed once")
     node(page, 2, "illustrate").click()
-    wait_until(lambda: "the figure has no data" in page.output(2).locator(".fb-detail").inner_text(), "panel")
+    wait_until(lambda: "second line" in panel(page, 2), "the whole error is told")
+    page.output(2).locator(".fb-trace summary").click()
+    assert "in illustrate" in panel(page, 2)
     keep(page, "view-detail", tmp_path)
-    page.output(2).get_by_role("button", name=re.compile("approved: review")).click()
-    wait_until(lambda: state_of(page, 2, "publish_it") == "running", "approved")
+    bar = node(page, 2, "fetch").locator(".fb-progress .fb-done")
+    assert float(bar.get_attribute("width") or 0) > 0
+    node(page, 2, "fetch").click()
+    wait_until(lambda: "38 of 40 done, 2 failed" in panel(page, 2), "items are counted")
+    assert "did not answer" in panel(page, 2)
+    answer = page.output(2).locator(".fb-decision")
+    answer.get_by_role("button", name="edit what is sent").click()
+    answer.get_by_role("textbox").fill('{"note": ')
+    answer.get_by_role("button", name="approved: review#1").click()
+    wait_until(lambda: "no JSON" in answer.inner_text(), "what is no JSON is refused on the page")
+    answer.get_by_role("textbox").fill('{"note": "fine"}')
+    keep(page, "view-waiting", tmp_path)
+    answer.get_by_role("button", name="approved: review#1").click()
+    wait_until(lambda: state_of(page, 2, "publish_it") == "running", "it goes on")
+    assert answer.count() == 0
     node(page, 2, "review").click()
-    wait_until(lambda: "approved by" in page.output(2).locator(".fb-detail").inner_text(), "who")
+    wait_until(lambda: "approved by" in panel(page, 2), "who answered is told")
+    assert "note = 'fine'" in panel(page, 2)
+    taken = page.output(2).locator(".fb-live .fb-way.fb-taken").count()
+    assert 0 < taken < page.output(2).locator(".fb-live .fb-way").count()
     keep(page, "view-approved", tmp_path)
+    assert page.prompt(3) == "[*]:", "all of it while a cell was executing"
+
+
+def test_the_picture_is_used_with_the_keyboard(live_lab: Lab, tmp_path: Path) -> None:
+    """Zoom, moving from step to step, choosing one; JupyterLab does not take the keys for its own."""
+    live_lab.write_notebook("keys.ipynb", [LOAD, DECLARE, "%flow run publish"])
+    page = live_lab.open("keys.ipynb")
+    for i in range(3):
+        page.run(i)
+    wait_until(lambda: state_of(page, 2, "review") == "waiting", "review waits")
+    keyboard = page.page.keyboard
+    page.output(2).locator(".fb-live .fb-port").focus()
+    before = width(page, 2)
+    keyboard.press("+")
+    keyboard.press("+")
+    wait_until(lambda: width(page, 2) > 1.4 * before, "plus zooms in")
+    keyboard.press("-")
+    keyboard.press("0")
+    keyboard.press("0")  # JupyterLab's own: restart the kernel
+    wait_until(lambda: width(page, 2) < 1.1 * before, "0 fits")
+    assert page.page.locator(".jp-Dialog").count() == 0
+    page.output(2).locator(".fb-live svg").hover()
+    page.page.keyboard.down("Control")
+    page.page.mouse.wheel(0, -300)
+    page.page.keyboard.up("Control")
+    wait_until(lambda: width(page, 2) > 1.4 * before, "the wheel zooms too")
+    page.output(2).get_by_role("button", name="fit to width").click()
+    first = page.output(2).locator('.fb-live .fb-node[tabindex="0"]')
+    assert first.count() == 1, "one stop of the tab key"
+    first.focus()
+    said = []
+    for _ in range(3):
+        keyboard.press("ArrowDown")
+        said.append(page.page.evaluate("document.activeElement.getAttribute('aria-label')").partition(":")[0])
+    assert said[:2] == ["fetch", "draft"]
+    keyboard.press("Enter")
+    wait_until(lambda: f"{said[2]}#1" in panel(page, 2), "the step under the focus is chosen")
+    keep(page, "view-keys", tmp_path)
+    keyboard.press("Escape")
+    wait_until(lambda: not panel(page, 2), "and left again")
+
+
+def test_a_failed_run_is_retried_where_it_is_shown(live_lab: Lab, tmp_path: Path) -> None:
+    """The error and the ways on are told; after the retry the same picture goes on, and ends as a still one."""
+    fixed = tmp_path / "fixed"
+    declare = f"""\
+%%flow shaky
+import os, time
+@step
+def prepare(): return 1
+@step
+def send(prepare):
+    if not os.path.exists({str(fixed)!r}):
+        raise ConnectionError("nobody is there")
+    time.sleep(1)
+    return "sent"
+prepare >> send
+"""
+    live_lab.write_notebook("retry.ipynb", [LOAD, declare, "%flow run shaky"])
+    page = live_lab.open("retry.ipynb")
+    for i in range(3):
+        page.run(i)
+    again = page.output(2).get_by_role("button", name="retry run")
+    again.wait_for()
+    assert "nobody is there" in page.output_text(2)
+    assert "%flow enter" in page.output_text(2)
+    keep(page, "view-failed", tmp_path)
+    fixed.touch()
+    again.click()
+    still = page.output(2).locator(".fb-still img")
+    still.wait_for()
+    assert "completed" in page.output_text(2)
+    assert page.output(2).locator(".fb-live").count() == 0

@@ -7,6 +7,8 @@ const VERBS = {
   retry: { text: "Retry", doing: "Retrying…", style: "fb-main" },
 };
 
+const SETTLE = 3 * SECOND;
+
 /** One line: flow, run, status, facts, clock, and buttons for what is possible now. */
 class Heading {
   constructor(parent, onVerb) {
@@ -48,8 +50,8 @@ class Heading {
     async function onClick() {
       button.disabled = true;
       button.textContent = doing;
-      if (await onVerb(verb)) return; // the next picture says what has come of it
-      button.disabled = false;
+      if (await onVerb(verb)) await new Promise((done) => setTimeout(done, SETTLE));
+      button.disabled = false; // if it is still there: the next picture says what has come of it
       button.textContent = text;
     }
     return button;
@@ -86,6 +88,7 @@ function render({ model, el }) {
   const detail = new Detail(root, { onClose: () => picture.select(null) });
   const says = make("div", "fb-trouble", root);
   says.setAttribute("role", "alert");
+  const enter = make("div", "fb-line", root);
   let asking = 0;
 
   async function onSelect(id, card) {
@@ -110,6 +113,11 @@ function render({ model, el }) {
     heading.show(it);
     decisions.show(it.decisions ?? []);
     says.textContent = it.error || it.needs;
+    enter.replaceChildren();
+    if (it.enter) {
+      make("span", "fb-quiet", enter).textContent = "open the step in a new cell: ";
+      copyLink(enter, it.enter);
+    }
   };
   const apply = ({ nodes, edges, head }) => {
     if (nodes) picture.apply(nodes);
