@@ -36,10 +36,13 @@ class Collector:
         self._dirty: dict[Shelf, None] = {}
         self._armed = False
         self._writing = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def flush(self) -> None:
-        """Store all that has been printed so far."""
+        """Store all that has been printed so far; who is cancelled meanwhile loses nothing of it."""
+        await asyncio.shield(self._begin())
+
+    async def _flush(self) -> None:
         async with self._writing:
             with self._guard:
                 shelves, self._dirty = list(self._dirty), {}
@@ -74,5 +77,8 @@ class Collector:
     def _arm(self) -> None:
         self._loop.call_later(EVERY, self._begin, context=contextvars.Context())
 
-    def _begin(self) -> None:
-        self._task = self._loop.create_task(self.flush(), name="flowbook-outputs")
+    def _begin(self) -> asyncio.Task[None]:
+        task = self._loop.create_task(self._flush(), name="flowbook-outputs", context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

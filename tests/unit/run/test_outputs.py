@@ -7,6 +7,7 @@ import io
 import logging
 import sys
 import threading
+from collections.abc import Sequence
 
 import pytest
 
@@ -209,6 +210,33 @@ async def test_a_quiet_step_costs_no_statement(apps: Apps, monkeypatch: pytest.M
     assert not app.engine.outputs._armed
     assert list(await run.outputs()) == []
     assert asked == []
+
+
+@scenario
+async def test_who_stops_waiting_for_outputs_loses_none(apps: Apps) -> None:
+    """A cell that is interrupted while it asks: what was on its way is stored."""
+    app = await apps.open()
+    keep, held = app.engine.outputs._keep, asyncio.Event()
+
+    async def slowly(outputs: Sequence[Output]) -> None:
+        await held.wait()
+        await keep(outputs)
+
+    app.engine.outputs._keep = slowly
+
+    @step
+    async def talk():
+        print("kept")
+
+    run = await app.start(graph("talk", START >> talk))
+    await run.result()
+    asking = asyncio.ensure_future(run.outputs())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait([asking])
+    held.set()
+    assert [o.text for o in await run.outputs()] == ["kept\n"]
 
 
 @scenario
