@@ -115,31 +115,18 @@ def check(outputs: Callable[[int], Any], page: Page) -> None:
     assert shown.locator("img:visible").last.evaluate("(img) => img.naturalWidth > 200"), "the plot"
 
 
-@pytest.mark.parametrize("trusted", [True, False], ids=["trusted", "untrusted"])
-@pytest.mark.parametrize("front", ["lab", "notebook"])
-def test_a_notebook_without_its_kernel_shows_how_everything_was(
-    worked: Lab, tmp_path: Path, front: str, trusted: bool
-) -> None:
-    """In JupyterLab and in Notebook 7, for its author and for somebody who has it from its author."""
-    name = "all.ipynb"
-    if not trusted:
-        notebook = worked.read_notebook(name)
-        notebook.metadata["handed"] = "on"  # its signature does not fit any more
-        notebook.cells[0].source += "\n"
-        name = "foreign.ipynb"
-        nbformat.write(notebook, worked.notebooks / name)
-    path, more = (f"lab/tree/{name}", "&reset") if front == "lab" else (f"notebooks/{name}", "")
-    page = without_kernel(worked, path, more)
-    check(page.output, page.page)
-    keep(page, f"reopened-{front}-{'trusted' if trusted else 'untrusted'}", tmp_path)
-    page.cell(WAITING).scroll_into_view_if_needed()
-    keep(page, f"reopened-{front}-{'trusted' if trusted else 'untrusted'}-2", tmp_path)
-
-
-def test_nbconvert_shows_how_everything_was(worked: Lab, chromium: Browser, tmp_path: Path) -> None:
-    """One HTML file, opened without a network."""
-    page = offline(chromium, convert(worked.notebooks / "all.ipynb", tmp_path))
-    check_page(page, tmp_path, "converted")
+def test_a_notebook_without_its_kernel_shows_how_everything_was(worked: Lab, chromium: Browser, tmp_path: Path) -> None:
+    """In JupyterLab, in Notebook 7 and as HTML without a network, for its author and for who has it from its author."""
+    notebook = worked.read_notebook("all.ipynb")
+    notebook.cells[0].source += "\n"  # its signature does not fit any more
+    nbformat.write(notebook, worked.notebooks / "foreign.ipynb")
+    for name in ("all", "foreign"):
+        for path, more in ((f"lab/tree/{name}.ipynb", "&reset"), (f"notebooks/{name}.ipynb", "")):
+            page = without_kernel(worked, path, more)
+            check(page.output, page.page)
+            keep(page, f"reopened-{path.partition('/')[0]}-{name}", tmp_path)
+            worked.close_pages()
+    check_page(offline(chromium, convert(worked.notebooks / "all.ipynb", tmp_path)), tmp_path, "converted")
 
 
 def test_papermill_shows_how_everything_was(
