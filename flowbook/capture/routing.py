@@ -42,7 +42,7 @@ quiet: contextvars.ContextVar[bool] = contextvars.ContextVar("flowbook_quiet", d
 """True: it has been noted already."""
 
 _guard = threading.Lock()
-_users: list[None] = []
+_users: list[object] = []
 """One per open app."""
 _undo: list[Callable[[], None]] = []
 
@@ -82,20 +82,20 @@ class Noted:
         return getattr, (sys, self._kind)  # a function that names it finds the one of its own process
 
 
-def install() -> None:
-    """Begin to note; once for all apps of a process."""
+def install(user: object) -> None:
+    """Begin to note for ``user``; once for all apps of a process."""
     with _guard:
-        _users.append(None)
+        _users.append(user)
         note_streams()
         if len(_users) == 1:
             note_logging()
             _note_displays()
 
 
-def uninstall() -> None:
-    """The last one puts everything back as it was."""
+def uninstall(user: object) -> None:
+    """``user`` is no more; the last one puts everything back as it was. Harmless when repeated."""
     with _guard:
-        _users.pop()
+        _users[:] = [other for other in _users if other is not user]
         if not _users:
             while _undo:
                 _undo.pop()()

@@ -95,7 +95,7 @@ class Engine:
     async def open(self) -> None:
         """Begin to listen and to look after parked runs."""
         self.tools.store.on_wake(self._on_wake)
-        routing.install()
+        routing.install(self)
         self._loop = asyncio.create_task(self._claim_loop(), name="flowbook-claims")
 
     async def close(self, grace: float = 2.0) -> None:
@@ -118,7 +118,7 @@ class Engine:
         self.tools.threads.shutdown()
         self.tools.processes.shutdown()
         await self.outputs.close()
-        routing.uninstall()
+        routing.uninstall(self)
 
     # -- code ----------------------------------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ class Apps:
         """Its process is killed: nothing is written any more, and the others notice."""
         assert isinstance(app.store, MemoryStore)
         await app.store.die()
-        routing.uninstall()
+        routing.uninstall(app.engine)
         self._open.remove(app)
         for watch in app._watches.values():
             watch.close()

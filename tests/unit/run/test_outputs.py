@@ -286,21 +286,23 @@ async def test_a_fork_shows_what_the_steps_printed_that_it_took_over(apps: Apps)
 
 
 def test_streams_are_as_they_were_when_the_last_app_is_closed() -> None:
-    """Installing twice wraps once; what somebody has put over it since is left alone."""
+    """Installing twice wraps once, who is closed twice counts once; what somebody has put over it is left alone."""
     before, sys.stdout = sys.stdout, io.StringIO()
     mine = sys.stdout
+    one, other_one = object(), object()
     try:
-        routing.install()
-        routing.install()
+        routing.install(one)
+        routing.install(other_one)
         assert isinstance(sys.stdout, routing.Noted)
         assert sys.stdout._stream is mine
-        routing.uninstall()
+        routing.uninstall(one)
+        routing.uninstall(one)
         assert isinstance(sys.stdout, routing.Noted)
-        routing.uninstall()
+        routing.uninstall(other_one)
         assert sys.stdout is mine
-        routing.install()
+        routing.install(one)
         sys.stdout = other = io.StringIO()
-        routing.uninstall()
+        routing.uninstall(one)
         assert sys.stdout is other
     finally:
         sys.stdout = before
