@@ -257,6 +257,15 @@ class Lab:
         env = {"PYTHONPATH": path}
         spec.write_text(json.dumps({"argv": argv, "display_name": name, "language": "python", "env": env}))
 
+    def set(self, plugin: str, **settings: Any) -> None:
+        """Change JupyterLab's settings for the pages that are opened from now on, e.g.
+        ``lab.set("@jupyterlab/apputils-extension:themes", theme="JupyterLab Dark")``.
+        """
+        extension, _, name = plugin.partition(":")
+        path = self.folder / "settings" / extension / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings), encoding="utf-8")
+
     def write_notebook(self, name: str, cells: Iterable[str | Any], *, kernel: str = "python3") -> Path:
         """Write ``name`` under `notebooks`; a text is a code cell, anything else a ready nbformat cell."""
         about = {**KERNEL, "kernelspec": {"name": kernel, "display_name": kernel, "language": "python"}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,3 +181,63 @@ prepare >> send
     still.wait_for()
     assert "completed" in page.output_text(2)
     assert page.output(2).locator(".fb-live").count() == 0
+
+
+TOUR = """\
+%%flow report
+import asyncio
+
+@step
+def collect() -> dict:
+    return {"urls": [f"page {i}" for i in range(120)]}
+
+@step
+async def fetch(url):
+    await asyncio.sleep(0.35)
+    return len(url)
+
+@step(retries=3, backoff=[120.0])
+def illustrate(urls):
+    raise ConnectionError("the picture server did not answer")
+
+@step
+async def publish(urls): ...
+
+@step
+def withdraw(urls): ...
+
+collect >> [map_(fetch, over="urls", into="pages", concurrency=6), illustrate,
+            wait_any({"approved": publish, "rejected": withdraw}, name="review")]
+"""
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_the_picture_follows_the_theme(live_lab: Lab, tmp_path: Path, theme: str) -> None:
+    """Cards, badges and buttons are dark on a dark page, and their text is legible on them."""
+    live_lab.set("@jupyterlab/apputils-extension:themes", theme=f"JupyterLab {theme}")
+    live_lab.set("@jupyterlab/apputils-extension:notification", fetchNews="false")
+    live_lab.write_notebook("theme.ipynb", [LOAD, TOUR, "%flow run report"])
+    page = live_lab.open("theme.ipynb")
+    for i in range(3):
+        page.run(i)
+    wait_until(lambda: state_of(page, 2, "illustrate") == "retrying", "illustrate has failed once")
+    wait_until(lambda: state_of(page, 2, "review") == "waiting", "review waits")
+    page.page.wait_for_timeout(2500)
+    node(page, 2, "illustrate").click()
+    wait_until(lambda: "did not answer" in panel(page, 2), "its error is told")
+    page.page.mouse.move(5, 5)
+    page.page.wait_for_timeout(400)
+    live = page.output(2).locator(".fb-live")
+    live.screenshot(path=Path(os.environ.get("FLOWBOOK_SHOTS") or tmp_path) / f"live-{theme.lower()}.png")
+    for part in (".fb-node.fb-finished .fb-card", ".fb-node.fb-retrying .fb-card", ".fb-node.fb-pending .fb-card"):
+        fill = live.locator(part).first.evaluate("(it) => getComputedStyle(it).fill")
+        assert (brightness(fill) < 100) is (theme == "Dark"), (part, fill)
+    for part in (".fb-flow", ".fb-path", ".fb-decision .fb-quiet"):
+        ink = live.locator(part).first.evaluate("(it) => getComputedStyle(it).color")
+        assert (brightness(ink) > 120) is (theme == "Dark"), (part, ink)
+
+
+def brightness(colour: str) -> float:
+    """Of ``rgb(...)``, 0 to 255."""
+    red, green, blue = (float(part) for part in re.findall(r"[\d.]+", colour)[:3])
+    return 0.3 * red + 0.6 * green + 0.1 * blue
