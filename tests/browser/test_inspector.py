@@ -121,6 +121,7 @@ def look(page: NotebookPage, name: str, tmp_path: Path, cell: int = 4) -> None:
     """A picture of the inspector for people."""
     folder = Path(os.environ.get("FLOWBOOK_SHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
+    page.page.add_style_tag(content=".Toastify { display: none; }")  # JupyterLab's own news
     inspector(page, cell).screenshot(path=folder / f"{name}.png")
 
 
@@ -146,6 +147,8 @@ def test_each_tab_tells_of_the_run(inspected: NotebookPage, tmp_path: Path) -> N
     button(page, "show less time").click()
     expect(timeline.get_by_text(re.compile(" of "))).to_be_visible()
     button(page, "whole run").click()
+    expect(timeline.get_by_text(re.compile(" of "))).to_have_count(0)
+    search.hover()
     look(page, "inspector-timeline", tmp_path)
 
     state = tab(page, "State")

@@ -91,7 +91,7 @@ class JournalPane extends Pane {
     }
     tell("td", "fb-number", line, row.attempt || "");
     tell("td", "fb-what", line, row.words);
-    const copy = makeButton("⧉", "fb-link", make("td", "", line), () => this.copy({ seq: row.seq }));
+    const copy = makeButton("copy", "fb-link", make("td", "", line), () => this.copy({ seq: row.seq }));
     copy.setAttribute("aria-label", `copy row ${row.seq} as JSON`);
     copy.title = "copy as JSON";
     copy.tabIndex = -1;

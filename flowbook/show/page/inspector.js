@@ -73,7 +73,8 @@ class Inspector {
     this.clock.setAttribute("role", "timer");
     this.clock.setAttribute("aria-label", "elapsed time");
     make("span", "fb-spring", bar);
-    this.origin = makeButton("Forked from", "fb-button", bar, () => this.open(this.whole.head.parent));
+    this.origin = makeButton("Open parent", "fb-button", bar, () => this.open(this.whole.head.parent));
+    this.origin.title = "the run that this one was forked from";
     this.verbs = {};
     for (const [verb, text] of [["resume", "Resume"], ["retry", "Retry"], ["cancel", "Cancel"]])
       this.verbs[verb] = makeButton(text, `fb-button${verb === "cancel" ? " fb-danger" : ""}`, bar, () => this.act(verb));
