@@ -20,7 +20,7 @@ from flowbook import editing, fixing, inspecting
 from flowbook.errors import FlowbookError, PointUnknown, UsageError
 from flowbook.ids import short
 from flowbook.inspecting import Scrub, Wanted
-from flowbook.jupyter.answers import of_run
+from flowbook.jupyter.answers import control, of_run
 from flowbook.jupyter.fixing import text_of
 from flowbook.observe.diffs import alike
 from flowbook.observe.timeline import timeline_of
@@ -63,6 +63,7 @@ class Inspection:
     def make(self) -> Inspector:
         """The widget, following its run."""
         self.widget = Inspector(self._views[self._home], self.answers())
+        self.widget.control = control(self._session) | {"kinds": ["retry", "cancel"]}  # the others read values
         return self.widget
 
     def answers(self) -> Mapping[str, Answer]:

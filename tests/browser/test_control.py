@@ -168,6 +168,7 @@ def inbox(page: NotebookPage, cell: int) -> str:
     return page.output(cell).locator(".fb-inbox").inner_text()
 
 
+@pytest.mark.timeout(300)  # two notebooks, two kernels, and a third opening
 def test_two_pages_answer_and_one_is_told(live_lab: Lab, fresh_database: str, tmp_path: Path) -> None:
     """The inbox lists what waits across runs; a payload that does not fit is said in place; who is second is told."""
     start = '%flow run gate text="<img src=x onerror=window.hacked=1>"'
