@@ -29,6 +29,7 @@ from flowbook.plan.events import (
     ItemFinished,
     MapBegan,
     MapFinished,
+    RunCancelled,
     RunFailed,
     RunForked,
     RunRetried,
@@ -185,7 +186,7 @@ class Folding:
             case RunForked(path, edits, parent, changes):
                 self.forked = ForkView(parent, path, edits, changes)
                 self.steps = Steps({p: replace(s, kept=True) for p, s in self.steps.items()})
-            case CancelRequested(by):
+            case CancelRequested(by) | RunCancelled(by):
                 self.cancelled_by = by
             case _:
                 pass  # the end of a run is told by its row

@@ -151,3 +151,24 @@ def test_decisions_are_made_from_a_terminal(call: Call, fresh_database: str, sho
         assert app.find(by_hand).state["approved"] == {"amount": 3, "by": "ana"}
         assert app.find(by_token).state["rejected"] == {"by": "ben", "why": "too dear"}
         assert app.find(left).state["approved"] == [1]
+
+
+INSPECT = """
+from flowbook.jupyter.extension import _loaded
+from flowbook.jupyter.inspection import Inspection
+inspection = Inspection(next(iter(_loaded.values())).session, run.view())
+kinds = inspection.make().control["kinds"]
+cancel = inspection.answers()["cancel"]
+asked = {"run": str(run.id), "mark": "m"}
+print(kinds, cancel(asked), cancel(asked))
+"""
+
+
+def test_the_inspectors_buttons_say_who_and_may_come_twice(talk: Kernel) -> None:
+    """What its page asks through the store as well is done once."""
+    talk(GATE)
+    talk("run = %flow run gate", after=1.0)
+    told = talk(INSPECT).printed
+    assert "['retry', 'cancel']" in told
+    assert told.count("'cancelled'") + told.count("'waiting'") == 2
+    assert "@" in talk("print(run.view().cancelled_by)").printed
