@@ -63,7 +63,7 @@ class Inspection:
     def make(self) -> Inspector:
         """The widget, following its run."""
         self.widget = Inspector(self._views[self._home], self.answers())
-        self.widget.control = control(self._session) | {"kinds": ["retry", "cancel"]}  # the others read values
+        self.widget.control = control(self._session)
         return self.widget
 
     def answers(self) -> Mapping[str, Answer]:
