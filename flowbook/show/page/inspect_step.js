@@ -20,9 +20,9 @@ function showBundle(bundle, parent) {
     frame.srcdoc =
       `<meta http-equiv="Content-Security-Policy" content="${FRAME_POLICY}">` +
       `<style>body{margin:0;font:13px system-ui,sans-serif;color:${style.color}}table{border-collapse:collapse}` +
-      `td,th{padding:2px 8px;text-align:right}</style>${bundle["text/html"]}`;
+      `table,td,th{border-color:#8886}td,th{padding:2px 8px;text-align:right}</style>${bundle["text/html"]}`;
     frame.addEventListener("load", () => {
-      const high = frame.contentDocument?.documentElement.scrollHeight ?? 150;
+      const high = frame.contentDocument?.body?.scrollHeight ?? 150;
       frame.style.height = Math.min(high + 4, 480) + "px";
     });
   } else tell("pre", "", parent, bundle["text/plain"] ?? Object.keys(bundle).join(", "));
