@@ -8,9 +8,10 @@ The picture is sent once. After that go *deltas*, only the nodes that changed, a
 freeze the page. A page that is loaded again reads the traits and no messages, so the traits catch up at most `LAG`
 seconds later. All calls may come from any thread.
 
-What the page asks (`widget.py` says how): ``step {node}``, answered here with the record of `detail.py`; and, if the
-door has an answer to it, ``cancel {}``, ``resume {}``, ``retry {}``, ``answer {path, signal, payload?}`` for a pause,
-``approve {path, payload?}`` and ``reject {path, payload?, why?}`` for a step that was handed out.
+What the page asks (`widget.py` says how): ``step {node}``, answered here with the record of `detail.py`, and
+``expand {all}``; and, if the door has an answer to it, ``cancel {}``, ``resume {}``, ``retry {}``, ``answer {path,
+signal, payload?}`` for a pause, ``approve {path, payload?}`` and ``reject {path, payload?, why?}`` for a step that was
+handed out.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from flowbook.observe.views import RunView, State, StepView
 from flowbook.plan.records import Status
 from flowbook.show.decisions import open_decisions
 from flowbook.show.detail import detail
+from flowbook.show.grouped import group_mark, grouped, spokesman
 from flowbook.show.html import summary
+from flowbook.show.layout import arrange
 from flowbook.show.looks import STATUS, rules
 from flowbook.show.painted import layout_of, mark
 from flowbook.show.picture import Node, edges, ids, node, traits
@@ -40,6 +43,8 @@ LAG = 1.0
 """Seconds that the traits may be behind the messages."""
 MANY, MANY_LAG = 100, 5.0
 """The same for a flow with more nodes than so many: all of them go each time."""
+CROWD = 60
+"""With more places than so many a flow is shown in groups first, where it has chains (`grouped.py`)."""
 
 
 class LiveRun(Widget):
@@ -66,12 +71,9 @@ class LiveRun(Widget):
         answers: Mapping[str, Answer],
         on_settled: Callable[[RunView], object] = lambda view: None,
     ) -> None:
-        self._layout = layout_of(view)
-        self._ids = ids(self._layout)
         self._kinds = frozenset(answers)
         self._on_settled = on_settled
         self._view = view
-        self._lag = LAG if len(self._ids) <= MANY else MANY_LAG
         self._guard = threading.Lock()
         self._late: threading.Timer | None = None
         self._last_trait = time.monotonic()
@@ -80,14 +82,12 @@ class LiveRun(Widget):
         self._began: dict[str, tuple[tuple[str, int], datetime]] = {}
         """Node -> attempt under way, and since when."""
         now = datetime.now(UTC)
-        self._known: dict[str, Node] = {}
-        self._known = self._delta(view, now)
-        self._gone = view.overview.gone, len(view.nodes)
-        self._taken = edges(view, self._layout)
+        self._lay(view, now, everything=False)
+        self._lag = LAG if len(self._ids) <= MANY else MANY_LAG
         self._head = self._heading(view, now)
         super().__init__(
-            {"step": self._step, **answers},
-            picture=traits(self._layout),
+            {"step": self._step, "expand": self._expand, **answers},
+            picture=self._once(),
             nodes=dict(self._known),
             edges=self._taken,
             head=self._head,
@@ -116,6 +116,28 @@ class LiveRun(Widget):
             self._late.cancel()
         super().close()
 
+    # -- the picture ---------------------------------------------------------------------------------------------------
+
+    def _lay(self, view: RunView, now: datetime, *, everything: bool) -> None:
+        """Lay the picture out, in groups if it is a crowd, and begin with what is true of it now."""
+        layout, self._groups, self._crowd = layout_of(view), {}, False
+        if len(layout.topology.places) > CROWD:
+            topology, groups = grouped(layout.topology)
+            self._crowd = bool(groups)
+            if groups and not everything:
+                layout, self._groups = arrange(topology), dict(groups)
+        self._layout, self._ids = layout, dict(ids(layout))
+        self._ids |= {name: group for group, names in self._groups.items() for name in names}
+        self._drawn.clear()
+        self._known: dict[str, Node] = {}
+        self._known = self._delta(view, now)
+        self._gone = view.overview.gone, len(view.nodes)
+        self._taken = edges(view, layout)
+
+    def _once(self) -> dict[str, Any]:
+        """What the page is told of the picture; ``groups``: how many there are, None: none can be made."""
+        return {**traits(self._layout), "groups": len(self._groups) if self._crowd else None}
+
     # -- what has changed ----------------------------------------------------------------------------------------------
 
     def _delta(self, view: RunView, now: datetime) -> dict[str, Node]:
@@ -127,6 +149,11 @@ class LiveRun(Widget):
             if drawn is not None and drawn[0] is step and drawn[1] == firings and step.state is not State.RETRYING:
                 continue
             self._drawn[name] = step, firings
+            if (group := self._ids.get(name)) in self._groups:
+                told = node(group_mark(self._groups[group], overview))
+                if self._known.get(group) != told:
+                    found[group] = told
+                continue
             it = mark(step, now, firings)
             if it.state is State.RUNNING:
                 it = replace(it, since=self._since(name, step, it.since, now))
@@ -185,7 +212,17 @@ class LiveRun(Widget):
 
     # -- questions -----------------------------------------------------------------------------------------------------
 
+    def _expand(self, args: Mapping[str, Any]) -> None:
+        """Show all steps of a crowd, or its groups again."""
+        with self._guard:
+            self._lay(self._view, datetime.now(UTC), everything=bool(args.get("all")))
+            with self.hold_sync():
+                self.picture, self.nodes, self.edges = self._once(), dict(self._known), self._taken
+
     def _step(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        group = self._groups.get(str(args.get("node")))
+        if group:
+            return detail(self._view, spokesman(group, self._view.overview), datetime.now(UTC))
         name = next((name for name, known in self._ids.items() if known == args.get("node")), None)
         return {} if name is None else detail(self._view, name, datetime.now(UTC))
 

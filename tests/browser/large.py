@@ -27,6 +27,7 @@ from flowbook.plan.events import StepFinished
 from flowbook.plan.journal import to_entry
 from flowbook.plan.records import Status
 from flowbook.ports import RunRow
+from flowbook.show import live as live_module
 from flowbook.show.live import LiveRun
 
 pick = random.Random(7)
@@ -52,6 +53,7 @@ for n in range(1, {ROUNDS + 1}):
         finish(i, n)
 """
 SHOW = """\
+live_module.CROWD = 10**6  # each of them is drawn
 began = time.time()
 live = LiveRun(fold.view(row, {}), {})
 display(live)

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from tests.browser.lab import Lab
-from tests.browser.test_live_run import LOAD, keep, wait_until
+from tests.browser.test_live_run import LOAD, keep, state_of, wait_until
 from tests.conftest import ask_database
 from tests.hostile import ACTIVE, Guard
 
@@ -134,7 +134,7 @@ def test_opening_a_notebook_does_nothing(
     page = live_lab.open("saved.ipynb")
     for i in range(3):
         page.run(i)
-    wait_until(lambda: "waiting" in page.output_text(2), "the run waits")
+    wait_until(lambda: state_of(page, 2, "never") == "waiting", "the run waits")
     time.sleep(1.2)
     page.save()
     live_lab.close_pages()

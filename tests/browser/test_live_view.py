@@ -241,3 +241,34 @@ def brightness(colour: str) -> float:
     """Of ``rgb(...)``, 0 to 255."""
     red, green, blue = (float(part) for part in re.findall(r"[\d.]+", colour)[:3])
     return 0.3 * red + 0.6 * green + 0.1 * blue
+
+
+def test_a_long_chain_is_one_card_until_somebody_asks(live_lab: Lab, tmp_path: Path) -> None:
+    """A flow of many steps is seen at a glance, and each step of it after a click."""
+    declare = """\
+import asyncio, flowbook as fb
+def make(i):
+    @fb.step(name=f"part_{i}")
+    async def part():
+        await asyncio.sleep(60 if i == 20 else 0)
+    return part
+parts = [make(i) for i in range(70)]
+whole = parts[0]
+for part in parts[1:]:
+    whole = whole >> part
+long = fb.graph("long", whole)
+"""
+    live_lab.write_notebook("crowd.ipynb", [LOAD, declare, "%flow run long"])
+    page = live_lab.open("crowd.ipynb")
+    for i in range(3):
+        page.run(i)
+    cards = page.output(2).locator(".fb-live [data-node]")
+    wait_until(lambda: cards.count() == 1 and "20/70" in (cards.first.text_content() or ""), "one card for all of them")
+    assert "part_20" in (cards.first.get_attribute("aria-label") or "")
+    keep(page, "view-grouped", tmp_path)
+    page.output(2).get_by_role("button", name="show every step").click()
+    wait_until(lambda: cards.count() == 70, "each step has a card")
+    wait_until(lambda: state_of(page, 2, "part_19") == "finished", "and says how it is doing")
+    assert state_of(page, 2, "part_20") == "running"
+    page.output(2).get_by_role("button", name="put long chains together").click()
+    wait_until(lambda: cards.count() == 1, "and back")

@@ -131,8 +131,14 @@ function render({ model, el }) {
     root.dataset.sent = message.sent; // when Python sent what is shown
   };
   const onTraits = () => apply({ nodes: model.get("nodes"), edges: model.get("edges"), head: model.get("head") });
+  const crowd = makeButton("", "fb-link fb-crowd", root, () => ask("expand", { all: crowd.dataset.all === "yes" }));
+  picture.root.before(crowd);
   const mount = () => {
-    picture.mount(model.get("picture"));
+    const its = model.get("picture");
+    crowd.hidden = its.groups == null;
+    crowd.dataset.all = its.groups ? "yes" : "no";
+    crowd.textContent = its.groups ? "long chains are put together; show every step" : "put long chains together";
+    picture.mount(its);
     onTraits();
   };
   const timer = setInterval(() => {
