@@ -1,6 +1,7 @@
 """Ports: what the machines look like from above. Each implementation lives in a file named for its technology.
 
-Owns: the Protocols and the records that cross them. Refuses: any implementation, and any import from the machines.
+Owns: the Protocols; the records that cross them are offered here too (`rows.py`). Refuses: any implementation, and any
+import from the machines.
 
 The Store keeps runs durably and says who owns them. Rules that every store keeps (docs/architecture.md, Storage):
 only the owner of a run's *epoch* appends to its journal; everybody else delivers to its *mailbox*; an append is
@@ -10,7 +11,6 @@ accepted whole or not at all; a run's journal is numbered 1, 2, 3, ... without g
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -18,235 +18,44 @@ from uuid import UUID
 from flowbook.plan.journal import Entry
 from flowbook.plan.outputs import Output
 from flowbook.plan.query import RunQuery, RunSummary
-from flowbook.plan.records import Status
 from flowbook.plan.streamed import BEGINNING, Chunk, News
-from flowbook.quick import quick
+from flowbook.rows import (
+    CHILD,
+    FOLLOW,
+    Ack,
+    Asked,
+    Definition,
+    InboxQuery,
+    Mail,
+    NewFork,
+    NewRun,
+    RunRow,
+    Settlement,
+    Snapshot,
+    Started,
+    ended_child,
+)
 
-
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """The code of a flow as it was when a run began. Immutable; keyed by (namespace, flow, fingerprint)."""
-
-    namespace: str
-    flow: str
-    fingerprint: str
-    """Hex digest over topology, steps and helpers; a process claims only runs whose fingerprint it has registered."""
-    spec: Mapping[str, Any]
-    """The topology as JSON: enough to draw it."""
-    sources: Mapping[str, Any]
-    """Per callable its source, cell, helpers, imports and the data names it reads, as JSON."""
-    signature: str
-    """HMAC over spec and sources with the user's key; empty: unsigned."""
-    version: int = 0
-    """Counted from 1 per (namespace, flow) by the store; 0: not stored yet."""
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class NewRun:
-    """A run that is to be started."""
-
-    id: UUID
-    namespace: str
-    flow: str
-    fingerprint: str
-    version: int
-    input: bytes
-    """The encoded input."""
-    input_digest: bytes
-    """16 bytes; two starts under one key must agree in it."""
-    key: str | None = None
-    """Idempotency key, unique per (namespace, flow)."""
-    queue: str = "default"
-    priority: int = 0
-    """Higher goes first."""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    """JSON, searchable."""
-    claim: bool = True
-    """True: the caller's worker owns it from the start (epoch 1). False: anyone who knows the code may claim it."""
-    parent_id: UUID | None = None
-    """The run that starts it; its end is delivered there. None: it is nobody's child."""
-    root_id: UUID | None = None
-    """The first run of the line of parents; None with ``parent_id``."""
-    parent_path: str = ""
-    """Where in the parent it was started; the name of the delivery."""
-    searchable: Mapping[str, Any] = field(default_factory=dict)
-    """What of its input it is found by (`plan.query.projection`)."""
-    trigger: str = "manual"
-    """How it came to be (`plan.query.TRIGGERS`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewFork:
-    """A run that is to begin inside another one. What it does not say is as it is with the other: namespace, flow,
-    queue, priority, input, metadata.
-    """
-
-    id: UUID
-    parent: UUID
-    """The other run; it cannot be deleted as long as this one is there."""
-    seq: int
-    """Last row of the other run's own journal that is read; 0: none (of its ancestors' rows, those that it reads)."""
-    without: tuple[str, ...]
-    """Paths whose rows are not read, in the other run and in those before it."""
-    fingerprint: str
-    version: int
-    entry: Entry
-    """The first row of its own journal."""
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """A run as the store's row has it: all that is known without reading its journal."""
-
-    id: UUID
-    namespace: str
-    flow: str
-    version: int
-    fingerprint: str
-    queue: str
-    priority: int
-    status: Status
-    due_at: datetime
-    """When somebody may claim it (pending and waiting runs)."""
-    epoch: int
-    """Counts owners; what an owner of an older epoch writes is refused."""
-    worker_id: UUID | None
-    claims: int
-    lost: int
-    """How many owners died while they held it."""
-    mail: int
-    """Deliveries to its mailbox so far."""
-    current: str
-    """Where it was let go of, for tables: paths separated by ", "; empty while somebody carries it."""
-    key: str | None
-    input: bytes
-    input_digest: bytes
-    metadata: Mapping[str, Any]
-    error: str | None
-    """One line, for tables."""
-    forked_from: UUID | None
-    created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
-    parent_id: UUID | None = None
-    """The run that started it; None: nobody's child."""
-    root_id: UUID | None = None
-    """The first run of the line of parents; None with ``parent_id``."""
-    parent_path: str = ""
-    """Where in the parent it was started."""
-    trigger: str = "manual"
-    """How it came to be (`plan.query.TRIGGERS`)."""
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class Started:
-    """Answer to a start."""
-
-    row: RunRow
-    created: bool
-    """False: a run with this key was there already, and ``row`` is that one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A fold that was stored to shorten the next one; of acknowledged entries only."""
-
-    seq: int
-    tag: str
-    """Digest of what the fold depends on (codec, record version, state schema); a mismatch means: fold again."""
-    payload: bytes
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class Ack:
-    """Answer to an append."""
-
-    seq: int
-    """Sequence number of the last entry of the append; the entries before it count back without gaps
-    (durable rows that the store itself let ride along come before the first of them)."""
-    mail: int
-    """Deliveries to the run's mailbox at that moment: more than was read means there is mail."""
-    at: datetime
-    """The database's time of the append."""
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """How an owner lets go of a run: ends it, parks it, or hands it back."""
-
-    run_id: UUID
-    epoch: int
-    status: Status
-    """completed, failed, cancelled: the end. waiting: parked until ``due_at`` or mail. pending: handed back."""
-    seen_mail: int
-    """The settlement is refused (`MAIL`) if more than this has been delivered."""
-    entry: Entry | None = None
-    """A last journal entry (RunCompleted, ...), written in the same transaction."""
-    outcomes: tuple[Entry, ...] = ()
-    """Written before it in the same transaction: the last step of a run and its end share a commit."""
-    due_in: float | None = 0.0
-    """Seconds from the database's now until somebody may claim it; None: never by time."""
-    current: str = ""
-    error: str | None = None
-    asks: bool = False
-    """True: somebody may decide how it goes on (`Run.asks`), so it belongs in the inbox."""
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """All that is written, in order."""
-        return self.outcomes if self.entry is None else (*self.outcomes, self.entry)
-
-
-@dataclass(frozen=True, slots=True)
-class Mail:
-    """A delivery to a run."""
-
-    id: int
-    kind: str
-    """``cancel``, ``retry``, ``signal``; ``child`` and ``follow`` (`FOLLOW`); later ``approval``."""
-    name: str
-    payload: bytes
-    at: datetime
-
-
-CHILD = "child"
-"""Kind of the delivery that tells of the end of a run, to its parent and to whoever follows it."""
-FOLLOW = "follow"
-"""Kind of the delivery that asks for such news: name is the sender's path, payload the 16 bytes of the sender's id."""
-
-
-def ended_child(payload: bytes) -> tuple[UUID, Status]:
-    """(id, status) in the payload of a `CHILD` delivery. Raises ValueError."""
-    return UUID(bytes=payload[:16]), Status(payload[16:].decode())
-
-
-@dataclass(frozen=True, slots=True)
-class InboxQuery:
-    """Which open decisions to list."""
-
-    namespace: str | None = None
-    flow: str | None = None
-    run_id: UUID | None = None
-    limit: int = 100
-    """Runs at most; newest first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A place of a run that waits for somebody's decision."""
-
-    row: RunRow
-    entry: Entry
-    """The row of its beginning: ``waiting`` or ``handed``."""
-    before: Entry | None
-    """The outcome before it in the run's own journal, unless it is large: what the decision may be about."""
-    letters: Sequence[Mail] = ()
-    """Decisions and answers that were delivered to the run and that it may not have read yet, in order."""
+__all__ = [
+    "CHILD",
+    "FOLLOW",
+    "Ack",
+    "Asked",
+    "Definition",
+    "Executor",
+    "InboxQuery",
+    "Mail",
+    "NewFork",
+    "NewRun",
+    "RunRow",
+    "Settlement",
+    "Sink",
+    "Snapshot",
+    "Started",
+    "Store",
+    "Transaction",
+    "ended_child",
+]
 
 
 class Transaction(Protocol):
