@@ -1,6 +1,7 @@
 """A real JupyterLab and a real Chromium for the tests of this directory; see `lab.py` for what they can do.
 
     lab       a running `Lab`, one server per xdist worker; pages and kernels are closed after each test
+    live_lab  the same, and its kernels use an empty database
     new_lab   a function that starts one more server, with variables of its own: ``new_lab(FLOWBOOK_DATABASE_URL=...)``
 
 Kernels find no database of this machine's user: `FLOWBOOK_HOME` is the session's own (`flowbook_home`).
@@ -59,6 +60,16 @@ def lab(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Lab]:
     lab.browser = chromium
     yield lab
     lab.close_pages()
+
+
+@pytest.fixture
+def live_lab(lab: Lab, fresh_database: str) -> Iterator[Lab]:
+    """The session's JupyterLab, whose kernels use an empty database. Its server knows nothing of that one: a test of
+    what the server does needs a `new_lab`, which takes seconds to start.
+    """
+    lab.kernels_get(FLOWBOOK_DATABASE_URL=fresh_database)
+    yield lab
+    lab.as_it_was()
 
 
 @pytest.fixture

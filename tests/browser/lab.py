@@ -208,6 +208,7 @@ class Lab:
             "JUPYTERLAB_SETTINGS_DIR": str(self.folder / "settings"),
             "JUPYTERLAB_WORKSPACES_DIR": str(self.folder / "workspaces"),
             "JUPYTER_PLATFORM_DIRS": "1",
+            "JUPYTER_PREFER_ENV_PATH": "0",  # else the kernels of a venv hide those of `kernels_get`
             "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")])),
             **self.env,
         }
@@ -256,6 +257,19 @@ class Lab:
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         env = {"PYTHONPATH": path}
         spec.write_text(json.dumps({"argv": argv, "display_name": name, "language": "python", "env": env}))
+
+    def kernels_get(self, **env: str) -> None:
+        """Give the kernels that are started from now on these variables; the server itself does not have them."""
+        spec = self.folder / "data" / "kernels" / "python3" / "kernel.json"
+        spec.parent.mkdir(parents=True, exist_ok=True)
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        about = {"argv": argv, "display_name": "Python 3 (ipykernel)", "language": "python", "env": env}
+        spec.write_text(json.dumps(about))
+
+    def as_it_was(self) -> None:
+        """Take back `kernels_get` and `set`."""
+        for folder in (self.folder / "data" / "kernels" / "python3", self.folder / "settings"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def set(self, plugin: str, **settings: Any) -> None:
         """Change JupyterLab's settings for the pages that are opened from now on, e.g.

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from flowbook.testing import ScriptedModel
 from tests.browser.lab import Lab
@@ -27,19 +24,13 @@ run.approve(next(step.path for step in run.steps if "/" in step.path))
 WORDS = " ".join(f"word{n}" for n in range(60)) + " **done**."
 
 
-@pytest.fixture
-def agent_lab(new_lab: Callable[..., Lab], fresh_database: str) -> Lab:
-    """A JupyterLab whose kernels use an empty database."""
-    return new_lab(FLOWBOOK_DATABASE_URL=fresh_database)
-
-
-def test_words_come_while_the_model_says_them_and_the_conversation_stays(agent_lab: Lab, tmp_path: Path) -> None:
+def test_words_come_while_the_model_says_them_and_the_conversation_stays(live_lab: Lab, tmp_path: Path) -> None:
     """In the middle there is half an answer on the page; at the end the saved file has the whole conversation."""
     with ScriptedModel() as model:
         model.on("How far", calls=[("distance", {"start": "Lisbon", "end": "Porto"})]).on("274 km", WORDS, pace=0.05)
         cells = ["%load_ext flowbook", TOOL, AGENT.format(url=model.base_url), "%%ask traveller\nHow far is it?"]
-        agent_lab.write_notebook("agent.ipynb", [*cells, APPROVE])
-        page = agent_lab.open("agent.ipynb")
+        live_lab.write_notebook("agent.ipynb", [*cells, APPROVE])
+        page = live_lab.open("agent.ipynb")
         for i in range(3):
             page.run(i)
         page.run(3)
@@ -57,7 +48,7 @@ def test_words_come_while_the_model_says_them_and_the_conversation_stays(agent_l
         keep(page, "agent-over", tmp_path)
         page.save()
         assert model.count() == 2
-    agent_lab.close_pages()
-    again = agent_lab.open("agent.ipynb")
+    live_lab.close_pages()
+    again = live_lab.open("agent.ipynb")
     again.output(3).locator("img").wait_for()
     assert "word59 done." in again.output_text(3)

@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.lab import Lab, NotebookPage
-from tests.browser.test_live_run import LOAD, keep, live_lab, wait_until
-
-__all__ = ["live_lab"]
+from tests.browser.test_live_run import LOAD, keep, wait_until
 
 VERSIONS = ("6.31.0", "7.1.0", "7.4.0")
 SIDE = Path(__file__).parents[2] / "build" / "kernels"
@@ -58,14 +56,20 @@ def shown(url: str) -> dict[str, object]:
     return dict(json.loads(done.stdout))
 
 
+@pytest.fixture
+def server_lab(new_lab: Callable[..., Lab], fresh_database: str) -> Lab:
+    """A JupyterLab whose server and kernels use an empty database."""
+    return new_lab(FLOWBOOK_DATABASE_URL=fresh_database)
+
+
 @pytest.fixture(params=VERSIONS)
-def version_lab(request: pytest.FixtureRequest, live_lab: Lab) -> tuple[Lab, str]:
+def version_lab(request: pytest.FixtureRequest, server_lab: Lab) -> tuple[Lab, str]:
     """A JupyterLab with a kernel of another version of ipykernel, and the version."""
     side = SIDE / request.param
     if not (side / ".done").exists():
         pytest.skip(f"no ipykernel {request.param} here (scripts/side_kernels.py installs it)")
-    live_lab.add_kernel(f"ipykernel-{request.param}", side)
-    return live_lab, request.param
+    server_lab.add_kernel(f"ipykernel-{request.param}", side)
+    return server_lab, request.param
 
 
 def busy(enough: Path) -> str:
@@ -169,16 +173,16 @@ def inbox(page: NotebookPage, cell: int) -> str:
 
 
 @pytest.mark.timeout(300)  # two notebooks, two kernels, and a third opening
-def test_two_pages_answer_and_one_is_told(live_lab: Lab, fresh_database: str, tmp_path: Path) -> None:
+def test_two_pages_answer_and_one_is_told(server_lab: Lab, fresh_database: str, tmp_path: Path) -> None:
     """The inbox lists what waits across runs; a payload that does not fit is said in place; who is second is told."""
     start = '%flow run gate text="<img src=x onerror=window.hacked=1>"'
-    live_lab.write_notebook("a.ipynb", [LOAD, GATE, start, "%flow inbox", "import time; time.sleep(90)"])
-    live_lab.write_notebook("b.ipynb", [LOAD, "%flow inbox"])
-    a = live_lab.open("a.ipynb")
+    server_lab.write_notebook("a.ipynb", [LOAD, GATE, start, "%flow inbox", "import time; time.sleep(90)"])
+    server_lab.write_notebook("b.ipynb", [LOAD, "%flow inbox"])
+    a = server_lab.open("a.ipynb")
     for i in range(4):
         a.run(i)
     a.output(3).locator(".fb-asked").get_by_text("Publish <img").wait_for()
-    b = live_lab.open("b.ipynb")
+    b = server_lab.open("b.ipynb")
     b.run(0)
     b.run(1)
     b.output(1).get_by_role("button", name="edit the payload").click()
@@ -213,9 +217,9 @@ def test_two_pages_answer_and_one_is_told(live_lab: Lab, fresh_database: str, tm
     assert not a.page.evaluate("window.hacked")
     assert [kind for kind, _ in letters(fresh_database)] == ["decision"]
     b.save()
-    outputs = live_lab.read_notebook("b.ipynb").cells[1].outputs
+    outputs = server_lab.read_notebook("b.ipynb").cells[1].outputs
     still = [o.data["text/html"] for o in outputs if "text/html" in o.data]
     assert any("nothing waits for a decision" in html for html in still), "its still form is saved, as it is now"
-    live_lab.close_pages()
-    again = live_lab.open("b.ipynb", kernel=False)
+    server_lab.close_pages()
+    again = server_lab.open("b.ipynb", kernel=False)
     assert "model not found" not in again.page.content().lower()

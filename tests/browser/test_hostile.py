@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +103,6 @@ def test_no_text_and_no_message_gets_through(lab: Lab, tmp_path: Path) -> None:
     time.sleep(1.0)  # nothing is waited for: nothing should come
     guard.clean()
     assert page.output(1).locator("script, iframe, image, link, style, [onclick], [onerror], [onload]").count() == 0
-
-
-@pytest.fixture
-def live_lab(new_lab: Callable[..., Lab], fresh_database: str) -> Lab:
-    """A JupyterLab whose kernels use an empty database."""
-    return new_lab(FLOWBOOK_DATABASE_URL=fresh_database)
 
 
 DECLARE = """\

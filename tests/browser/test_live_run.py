@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.browser.lab import Lab, NotebookPage
 
 DECLARE = """\
@@ -46,12 +44,6 @@ START >> search >> judge >> branch(lambda s: s.judge, {True: [summarise, transla
 [summarise, translate] >> write >> END
 """
 LOAD, RUN = "%load_ext flowbook", '%flow run research query="tides"'
-
-
-@pytest.fixture
-def live_lab(new_lab: Callable[..., Lab], fresh_database: str) -> Lab:
-    """A JupyterLab whose kernels use an empty database."""
-    return new_lab(FLOWBOOK_DATABASE_URL=fresh_database)
 
 
 def state_of(page: NotebookPage, cell: int, step: str) -> str:

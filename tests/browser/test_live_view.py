@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,12 +46,6 @@ def withdraw(text):
 collect >> map_(fetch, over="urls", into="pages", concurrency=4, on_error="collect") >> draft
 draft >> [wait_any({"approved": publish_it, "rejected": withdraw}, name="review"), illustrate]
 """
-
-
-@pytest.fixture
-def live_lab(new_lab: Callable[..., Lab], fresh_database: str) -> Lab:
-    """A JupyterLab whose kernels use an empty database."""
-    return new_lab(FLOWBOOK_DATABASE_URL=fresh_database)
 
 
 def node(page: NotebookPage, cell: int, step: str) -> Locator:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Locator
 
 from tests.browser.lab import Lab, NotebookPage
@@ -45,12 +43,6 @@ going = [fit.start(n=99, metadata={"n": i}) for i in range(3)]
 """
 
 
-@pytest.fixture
-def table_lab(new_lab: Callable[..., Lab], fresh_database: str) -> Lab:
-    """A JupyterLab whose kernels use an empty database."""
-    return new_lab(FLOWBOOK_DATABASE_URL=fresh_database)
-
-
 def opened(lab: Lab, name: str, *cells: str) -> NotebookPage:
     """A notebook with 30 runs that are over (7 of them failed) and 3 that go on; the cells after that."""
     lab.write_notebook(name, [LOAD, DECLARE, SEVERAL, *cells])
@@ -70,9 +62,9 @@ def cells(table: Locator, column: int) -> list[str]:
     return table.locator(f"tbody tr[data-run] td:nth-child({column + 1})").all_inner_texts()
 
 
-def test_a_table_is_narrowed_down_sorted_and_leafed_through(table_lab: Lab, tmp_path: Path) -> None:
+def test_a_table_is_narrowed_down_sorted_and_leafed_through(live_lab: Lab, tmp_path: Path) -> None:
     """Filters, orders and pages are the database's; counts and times of all that fits stand above."""
-    page = opened(table_lab, "narrow.ipynb", "fb.runs(limit=10)")
+    page = opened(live_lab, "narrow.ipynb", "fb.runs(limit=10)")
     page.run(3)
     table = page.output(3).locator(".fb-runs")
     table.wait_for()
@@ -119,10 +111,10 @@ def test_a_table_is_narrowed_down_sorted_and_leafed_through(table_lab: Lab, tmp_
     assert not page.console
 
 
-def test_a_table_is_live_and_moves_nothing_that_somebody_reads(table_lab: Lab, tmp_path: Path) -> None:
+def test_a_table_is_live_and_moves_nothing_that_somebody_reads(live_lab: Lab, tmp_path: Path) -> None:
     """Rows change in place; newer runs come in by themselves only where nobody would lose his place."""
     page = opened(
-        table_lab, "live.ipynb", "%flow runs --limit 40", "late = fit.start(n=1, key='late'); late.result()",
+        live_lab, "live.ipynb", "%flow runs --limit 40", "late = fit.start(n=1, key='late'); late.result()",
         "going[0].cancel()", "later = fit.start(n=2, key='later'); later.result()",
     )  # fmt: skip
     page.run(3)
@@ -152,9 +144,9 @@ def test_a_table_is_live_and_moves_nothing_that_somebody_reads(table_lab: Lab, t
     assert not page.console
 
 
-def test_a_run_opens_below_the_table_and_closes_again(table_lab: Lab, tmp_path: Path) -> None:
+def test_a_run_opens_below_the_table_and_closes_again(live_lab: Lab, tmp_path: Path) -> None:
     """With mouse and keyboard; another one takes its place; a page that is loaded again shows it again."""
-    page = opened(table_lab, "open.ipynb", "fb.runs(limit=5)")
+    page = opened(live_lab, "open.ipynb", "fb.runs(limit=5)")
     page.run(3)
     table = page.output(3).locator(".fb-runs").first
     table.wait_for()
@@ -180,9 +172,9 @@ def test_a_run_opens_below_the_table_and_closes_again(table_lab: Lab, tmp_path: 
     wait_until(lambda: not table.locator(".fb-detail").is_visible(), "closed")
 
 
-def test_many_runs_are_cancelled_and_retried_only_after_a_yes(table_lab: Lab, tmp_path: Path) -> None:
+def test_many_runs_are_cancelled_and_retried_only_after_a_yes(live_lab: Lab, tmp_path: Path) -> None:
     """The confirmation says how many and which, and what is left alone; each run is told of by itself."""
-    page = opened(table_lab, "bulk.ipynb", "fb.runs().limit(40)", "[r.status for r in going]")
+    page = opened(live_lab, "bulk.ipynb", "fb.runs().limit(40)", "[r.status for r in going]")
     page.run(3)
     table = page.output(3).locator(".fb-runs")
     table.wait_for()
@@ -238,14 +230,14 @@ fb.runs(limit=100)
 """
 
 
-def test_no_text_of_a_run_is_ever_markup(table_lab: Lab, tmp_path: Path) -> None:
+def test_no_text_of_a_run_is_ever_markup(live_lab: Lab, tmp_path: Path) -> None:
     """Keys and errors that try to break out are shown as what they are; no script runs, nothing leaves the page."""
-    table_lab.write_notebook("evil.ipynb", [LOAD, EVIL])
-    page = table_lab.open("evil.ipynb")
+    live_lab.write_notebook("evil.ipynb", [LOAD, EVIL])
+    page = live_lab.open("evil.ipynb")
     left: list[str] = []
     page.page.on(
         "request",
-        lambda r: left.append(r.url) if not r.url.startswith((table_lab.base, "data:", "ws", "blob:")) else None,
+        lambda r: left.append(r.url) if not r.url.startswith((live_lab.base, "data:", "ws", "blob:")) else None,
     )
     page.page.on("dialog", lambda d: left.append(d.message))
     page.run(0)
@@ -264,14 +256,14 @@ def test_no_text_of_a_run_is_ever_markup(table_lab: Lab, tmp_path: Path) -> None
     assert left == []
 
 
-def test_a_reopened_table_is_still_there_without_a_kernel(table_lab: Lab, tmp_path: Path) -> None:
+def test_a_reopened_table_is_still_there_without_a_kernel(live_lab: Lab, tmp_path: Path) -> None:
     """The last page as plain HTML, with counts, times and the moment that it is of."""
-    page = opened(table_lab, "kept.ipynb", "fb.runs(limit=8)")
+    page = opened(live_lab, "kept.ipynb", "fb.runs(limit=8)")
     page.run(3)
     page.output(3).locator(".fb-runs").wait_for()
     page.save()
-    table_lab.close_pages()
-    again = table_lab.open("kept.ipynb", kernel=False)
+    live_lab.close_pages()
+    again = live_lab.open("kept.ipynb", kernel=False)
     again.wait_ready(kernel=False)
     still = again.output(3).locator(".fb-runs-still")
     still.wait_for()
