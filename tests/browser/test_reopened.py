@@ -132,7 +132,7 @@ def test_a_notebook_without_its_kernel_shows_how_everything_was(worked: Lab, chr
 def test_papermill_shows_how_everything_was(
     fresh_database: str, flowbook_home: Path, chromium: Browser, tmp_path: Path
 ) -> None:
-    """No widget is made where nobody looks; what the run leaves is in the file, also with widget state stored."""
+    """No widget is made where nobody looks; what the run leaves is in the file."""
     source = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
     cells = [cell.replace("%flow run gate", "%flow run gate --key g") for cell in CELLS]
     source.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
