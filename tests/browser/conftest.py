@@ -5,8 +5,8 @@
     new_lab   a function that starts one more server, with variables of its own: ``new_lab(FLOWBOOK_DATABASE_URL=...)``
 
 Kernels find no database of this machine's user: `FLOWBOOK_HOME` is the session's own (`flowbook_home`).
-Every test here carries the marker `browser` by itself, and all of them stay on one xdist worker: two browsers on two
-cores make each other miss their deadlines.
+Every test here carries the marker `browser` by itself. Both xdist workers run them, each with a server and a browser of
+its own: they are half of what `make test` takes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.browser)
-            item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 @pytest.fixture

@@ -148,15 +148,9 @@ async def execute(url: str, statement: str) -> None:
     "case",
     [
         pytest.param(Case("linear"), id="linear"),
-        pytest.param(Case("forked"), id="forked"),
-        pytest.param(Case("waiting"), id="waiting"),
         pytest.param(Case("linear", before="append one:replied:1"), id="the resuming one"),
         pytest.param(Case("linear", before="append one:replied:1", pace=1.2, lease=2.0), id="by the clock"),
-        *(
-            pytest.param(Case(flow), id=flow, marks=pytest.mark.crash)
-            for flow in KILLED
-            if flow not in ("linear", "forked", "waiting")
-        ),
+        *(pytest.param(Case(flow), id=flow, marks=pytest.mark.crash) for flow in KILLED if flow != "linear"),
     ],
 )
 def test_a_kill_at_any_point_of_the_wire_leaves_one_result_per_path(

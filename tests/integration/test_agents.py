@@ -138,12 +138,12 @@ def test_an_agent_is_declared_and_asked_in_cells(talk: Kernel) -> None:
         assert "data:image/svg" in declared.html
         asked = talk("%%ask adder --wait\nWhat are 2 and 3?")
         assert not asked.error
-        last = asked.shown[-1]["text/html"]
+        last = asked.html
         assert "The sum is <strong>5</strong>." in last
         assert "add({&quot;a&quot;: 2, &quot;b&quot;: 3})" in last
         assert "100 → 7 tokens" in last
         again = talk("%%ask adder --wait\nonce more")
-        assert "Still &lt;script&gt;5&lt;/script&gt;." in again.shown[-1]["text/html"]
+        assert "Still &lt;script&gt;5&lt;/script&gt;." in again.html
         assert "Refused" not in talk("adder.run(question='2 and 3')['answer']").text
 
 

@@ -285,8 +285,10 @@ async def test_a_fork_shows_what_the_steps_printed_that_it_took_over(apps: Apps)
     assert [(o.path, o.text) for o in await fork.outputs()] == [("first#1", "first\n"), ("second#1", "second 5\n")]
 
 
-def test_streams_are_as_they_were_when_the_last_app_is_closed() -> None:
+def test_streams_are_as_they_were_when_the_last_app_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Installing twice wraps once, who is closed twice counts once; what somebody has put over it is left alone."""
+    monkeypatch.setattr(routing, "_users", [])  # apps that other tests have left behind as a kill would
+    monkeypatch.setattr(routing, "_undo", [])
     before, sys.stdout = sys.stdout, io.StringIO()
     mine = sys.stdout
     one, other_one = object(), object()
