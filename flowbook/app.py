@@ -13,18 +13,14 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID
 
-from flowbook import deciding, printed
+from flowbook import deciding, ended_badly, printed
 from flowbook.clock import WallClock
 from flowbook.codec import encode
 from flowbook.errors import (
     CodeMissing,
-    RecursionLimitReached,
-    RunCancelled,
     RunNotFound,
     RunOver,
-    RunTimedOut,
     RunUnfinished,
-    StepFailed,
     UsageError,
 )
 from flowbook.executors.processes import ProcessExecutor
@@ -43,7 +39,6 @@ from flowbook.plan.journal import Entry
 from flowbook.plan.query import RunQuery
 from flowbook.plan.records import Run as Record
 from flowbook.plan.records import Status
-from flowbook.plan.undoing import lines, notes
 from flowbook.ports import Ack, Definition, NewRun, RunRow, Store
 from flowbook.query import Runs
 from flowbook.run.answers import deliver
@@ -389,9 +384,9 @@ class App:
             case Status.COMPLETED:
                 return result_of(*await self._record(run_id, ended), self.options.key, self.store.outcomes_now)
             case Status.CANCELLED:
-                raise await self._cancelled(run_id, ended)
+                raise await ended_badly.cancelled(self, run_id, ended)
             case _:
-                raise await self._failure(run_id, ended)
+                raise await ended_badly.failure(self, run_id, ended)
 
     async def state(self, run_id: UUID) -> Any:
         """The state of a run as it is now, in the shape that its schema declares."""
@@ -403,33 +398,6 @@ class App:
         row = self._ours(await self.store.run(run_id))
         graph = self._code(row)
         return graph, (await load(self.store, graph, row)).run
-
-    async def _cancelled(self, run_id: UUID, ended: Ended | None) -> RunCancelled:
-        told = RunCancelled(f"run {run_id} was cancelled")
-        here = ended.run if ended else None
-        said = notes(here) if here else ()
-        if not here and has_compensations(await self._spec(await self.store.run(run_id))):
-            said = lines((await self.view(run_id)).not_undone)
-        for line in said:
-            told.add_note(line)
-        return told
-
-    async def _failure(self, run_id: UUID, ended: Ended | None) -> BaseException:
-        cause = ended.exception if ended else None
-        if isinstance(cause, Exception):
-            return cause  # SystemExit, CancelledError and their like would end whoever asks
-        view = await self.view(run_id)
-        if view.failure is None:
-            return StepFailed(f"run {run_id} failed")
-        if view.failure.code == RunTimedOut.code:
-            return RunTimedOut(view.failure.message)
-        text = view.failure.traceback.rstrip() or f"{view.failure.type}: {view.failure.message}"
-        kind = RecursionLimitReached if view.failure.code == RecursionLimitReached.code else StepFailed
-        told = kind(f"run {run_id} failed at {view.failed_path or 'its start'}: {view.failure.message}\n{text}")
-        for note in view.failure.notes:
-            told.add_note(note)
-        told.__cause__ = cause
-        return told
 
     def _code(self, row: RunRow) -> Graph:
         graph = self.engine.graph(row.fingerprint)

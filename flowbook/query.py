@@ -7,6 +7,7 @@ what the conditions mean (`plan/query.py`, the stores), and runs of another name
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -55,7 +56,7 @@ class Page:
         return len(self.rows)
 
 
-class Filters:
+class Filters(ABC):
     """The conditions of a query. Each method returns another query; one that is called again replaces itself."""
 
     def __init__(self, query: RunQuery) -> None:
@@ -156,8 +157,9 @@ class Filters:
     def _with(self, **changes: Any) -> Self:
         return self._like(replace(self.query, **changes))
 
+    @abstractmethod
     def _like(self, query: RunQuery) -> Self:
-        raise NotImplementedError
+        """These runs, asked for with another query."""
 
 
 class Runs(Filters):
