@@ -11,24 +11,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
 
-from flowbook.app import App, Options
+from flowbook.app import App
 from flowbook.graph.flow import graph
 from flowbook.graph.pause import wait
 from flowbook.graph.rebuild import rebuild
 from flowbook.graph.step import step
 from flowbook.graph.subflow import subflow
-from flowbook.plan.query import RunQuery
 from flowbook.plan.records import Status
-from flowbook.ports import RunRow
-from flowbook.store.postgres import PostgresStore
+from tests.integration.places import Place, row_of, scenario
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.skipif(sys.platform == "win32", reason="processes are killed here")]
 
@@ -77,70 +73,12 @@ asyncio.run(main(*sys.argv[1:]))
 DONE = {"n": 3, "inner": {"n": 2, "go": {}}}
 
 
-class Place:
-    """A database, and processes on it."""
-
-    def __init__(self, url: str, folder: Path, *, always_suspend: bool) -> None:
-        self.url, self.always_suspend, self.marks = url, always_suspend, folder / "marks"
-        self.script = folder / "program.py"
-        self.script.write_text(PROGRAM)
-        self.processes: list[subprocess.Popen[str]] = []
-
-    @asynccontextmanager
-    async def opened(self) -> Any:
-        """An app of this process."""
-        async with App(PostgresStore(self.url, poll=0.1), Options("default", b"k", self.always_suspend)) as app:
-            yield app
-
-    def process(self, *words: str) -> subprocess.Popen[str]:
-        """Another process."""
-        command = [sys.executable, str(self.script), self.url, *words]
-        env = {**os.environ, "MARKS": str(self.marks)}
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
-        self.processes.append(process)
-        return process
-
-    def marked(self) -> list[str]:
-        """The bodies that ran, in order."""
-        return self.marks.read_text().split() if self.marks.exists() else []
-
-    def close(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.communicate()
-
-
 @pytest.fixture
 def place(fresh_database: str, tmp_path: Path, always_suspend: bool) -> Iterator[Place]:
     """A migrated database, and no process yet."""
-    from flowbook.store.migrate import upgrade
-
-    asyncio.run(upgrade(fresh_database))
-    place = Place(fresh_database, tmp_path, always_suspend=always_suspend)
+    place = Place(fresh_database, tmp_path, PROGRAM, always_suspend=always_suspend)
     yield place
     place.close()
-
-
-def scenario(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run an async test on a loop of its own."""
-
-    def run(place: Place) -> None:
-        async def whole() -> None:
-            async with asyncio.timeout(90):
-                await test(place)
-
-        asyncio.run(whole())
-
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
-    return run
-
-
-async def row_of(app: App, flow: str, status: Status | None = None) -> RunRow:
-    """The one run of a flow, once it is there (in that status)."""
-    async with asyncio.timeout(40):
-        while not (rows := await app.store.runs(RunQuery("default", flow, status, children=True))):
-            await asyncio.sleep(0.02)
-    return rows[0]
 
 
 async def outcomes(app: App, run_id: UUID) -> list[str]:
@@ -168,7 +106,7 @@ async def test_a_child_runs_on_another_worker_and_its_parent_goes_on_here(place:
         out, _ = await asyncio.to_thread(carrying.communicate, None, 40)
         assert json.loads(out) == DONE
         assert await outcomes(app, parent.id) == ["before#1", "inner#1", "after#1"]
-    assert place.marked() == ["before", "work", "after"]
+    assert place.lines() == ["before", "work", "after"]
 
 
 @scenario
@@ -185,7 +123,7 @@ async def test_a_parent_killed_after_its_child_finished_goes_on(place: Place) ->
         assert (await row_of(app, "outer", Status.COMPLETED)).id == parent.id
         kill(worker)
         assert await outcomes(app, parent.id) == ["before#1", "inner#1", "after#1"]
-    assert place.marked() == ["before", "work", "after"]
+    assert place.lines() == ["before", "work", "after"]
 
 
 @scenario
@@ -201,14 +139,14 @@ async def test_starting_a_killed_parent_under_its_key_again_carries_its_child_on
         out, _ = await asyncio.to_thread(again.communicate, None, 40)
         assert json.loads(out) == DONE
         assert len(await app.store.children(parent.id)) == 1
-    assert place.marked() == ["before", "work", "after"]
+    assert place.lines() == ["before", "work", "after"]
 
 
 @scenario
 async def test_a_killed_parent_is_carried_on_from_its_stored_source(place: Place) -> None:
     """Its definition, as the database gives it back, brings the flow of its child along."""
     carrying = place.process("outer", "carry")
-    os.environ["MARKS"] = str(place.marks)
+    os.environ["MARKS"] = str(place.file)
     try:
         async with place.opened() as app:
             parent = await row_of(app, "outer", Status.WAITING)
@@ -220,7 +158,7 @@ async def test_a_killed_parent_is_carried_on_from_its_stored_source(place: Place
             assert await run.result() == DONE
     finally:
         del os.environ["MARKS"]
-    assert place.marked() == ["before", "work", "after"]
+    assert place.lines() == ["before", "work", "after"]
 
 
 @scenario

@@ -12,24 +12,19 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from flowbook.app import App, Options
 from flowbook.graph.flow import graph
 from flowbook.graph.mapping import map_
 from flowbook.graph.rebuild import rebuild
 from flowbook.graph.step import step
 from flowbook.plan.events import StepFinished
 from flowbook.plan.journal import from_entry
-from flowbook.plan.query import RunQuery
 from flowbook.plan.records import Status
-from flowbook.ports import RunRow
-from flowbook.store.postgres import PostgresStore
+from tests.integration.places import Place, row_of, scenario
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.skipif(sys.platform == "win32", reason="processes are killed here")]
 
@@ -85,75 +80,29 @@ asyncio.run(main(*sys.argv[1:]))
 TOTAL = sum(range(1, ITEMS + 1))
 
 
-class Place:
-    """A database, and processes on it."""
+class Marked(Place):
+    """A place whose program writes who has run what: ``step item process``."""
 
-    def __init__(self, url: str, folder: Path, *, always_suspend: bool) -> None:
-        self.url, self.always_suspend, self.file = url, always_suspend, folder / "marks"
-        self.script = folder / "program.py"
-        self.script.write_text(PROGRAM)
-        self.processes: list[subprocess.Popen[str]] = []
-
-    @asynccontextmanager
-    async def opened(self) -> Any:
-        """An app of this process."""
-        async with App(PostgresStore(self.url, poll=0.1), Options("default", b"k", self.always_suspend)) as app:
-            yield app
-
-    def process(self, *words: str, kill_at: int = -1) -> subprocess.Popen[str]:
-        """Another process."""
-        command = [sys.executable, str(self.script), self.url, *words]
-        env = {**os.environ, "MARKS": str(self.file), "KILL_AT": str(kill_at), "ITEMS": str(ITEMS)}
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
-        self.processes.append(process)
-        return process
+    def killed_at(self, *words: str, item: int) -> subprocess.Popen[str]:
+        """A process that kills itself in that item."""
+        return self.process(*words, KILL_AT=str(item))
 
     def marks(self) -> list[tuple[str, int]]:
         """(step and item, process) of the bodies that ran, in order."""
-        lines = self.file.read_text().splitlines() if self.file.exists() else []
-        return [(line.rpartition(" ")[0], int(line.rpartition(" ")[2])) for line in lines]
+        return [(line.rpartition(" ")[0], int(line.rpartition(" ")[2])) for line in self.lines()]
 
     def again(self) -> dict[str, int]:
         """What ran more than once."""
         return {what: times for what, times in Counter(what for what, _ in self.marks()).items() if times > 1}
 
-    def close(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.communicate()
-
 
 @pytest.fixture
-def place(fresh_database: str, tmp_path: Path, always_suspend: bool) -> Iterator[Place]:
+def place(fresh_database: str, tmp_path: Path, always_suspend: bool) -> Iterator[Marked]:
     """A migrated database, and no process yet."""
-    from flowbook.store.migrate import upgrade
-
-    asyncio.run(upgrade(fresh_database))
-    place = Place(fresh_database, tmp_path, always_suspend=always_suspend)
+    more = {"KILL_AT": "-1", "ITEMS": str(ITEMS)}
+    place = Marked(fresh_database, tmp_path, PROGRAM, always_suspend=always_suspend, **more)
     yield place
     place.close()
-
-
-def scenario(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run an async test on a loop of its own."""
-
-    def run(place: Place) -> None:
-        async def whole() -> None:
-            async with asyncio.timeout(90):
-                await test(place)
-
-        asyncio.run(whole())
-
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
-    return run
-
-
-async def row_of(app: App, flow: str, status: Status | None = None) -> RunRow:
-    """The one run of a flow, once it is there (in that status)."""
-    async with asyncio.timeout(60):
-        while not (rows := await app.store.runs(RunQuery("default", flow, status, children=True))):
-            await asyncio.sleep(0.02)
-    return rows[0]
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -164,11 +113,11 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @scenario
-async def test_a_parent_killed_in_the_middle_goes_on_elsewhere_with_its_children(place: Place) -> None:
+async def test_a_parent_killed_in_the_middle_goes_on_elsewhere_with_its_children(place: Marked) -> None:
     """SIGKILL while five children are under way: another worker carries all of them on; no item gets a second child,
     and no body runs again that was not under way.
     """
-    carrying = place.process("carry", "spread", kill_at=17)
+    carrying = place.killed_at("carry", "spread", item=17)
     await asyncio.to_thread(carrying.wait, 60)
     assert carrying.returncode == -signal.SIGKILL
     place.process("work", "default")
@@ -187,9 +136,9 @@ async def test_a_parent_killed_in_the_middle_goes_on_elsewhere_with_its_children
 
 
 @scenario
-async def test_workers_of_its_queue_carry_the_children_and_the_parent_stays_here(place: Place) -> None:
+async def test_workers_of_its_queue_carry_the_children_and_the_parent_stays_here(place: Marked) -> None:
     """One of them is killed in the middle, and the other one ends them all; the parent waits parked."""
-    killed = place.process("work", "gpu", kill_at=9)
+    killed = place.killed_at("work", "gpu", item=9)
     carrying = place.process("carry", "queued")
     await asyncio.to_thread(killed.wait, 60)
     worker = place.process("work", "gpu")
@@ -201,9 +150,9 @@ async def test_workers_of_its_queue_carry_the_children_and_the_parent_stays_here
 
 
 @scenario
-async def test_a_killed_map_is_carried_on_from_its_stored_source(place: Place) -> None:
+async def test_a_killed_map_is_carried_on_from_its_stored_source(place: Marked) -> None:
     """Its definition, as the database gives it back, brings the mapped flow along."""
-    carrying = place.process("carry", "spread", kill_at=17)
+    carrying = place.killed_at("carry", "spread", item=17)
     await asyncio.to_thread(carrying.wait, 60)
     os.environ["MARKS"] = str(place.file)
     try:
@@ -219,7 +168,7 @@ async def test_a_killed_map_is_carried_on_from_its_stored_source(place: Place) -
 
 
 @scenario
-async def test_children_that_begin_and_end_together_share_their_commits(place: Place) -> None:
+async def test_children_that_begin_and_end_together_share_their_commits(place: Marked) -> None:
     """What is written for forty of them, twenty at once, is less than one statement for each."""
     from flowbook.store import driver
 
@@ -242,7 +191,7 @@ async def test_children_that_begin_and_end_together_share_their_commits(place: P
 
 
 @scenario
-async def test_a_cancel_stops_children_that_others_carry(place: Place) -> None:
+async def test_a_cancel_stops_children_that_others_carry(place: Marked) -> None:
     """They are told durably, wherever they are, and no other one begins."""
     from flowbook.graph.pause import wait
 

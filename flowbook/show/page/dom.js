@@ -1,5 +1,6 @@
 // What every widget of flowbook needs of a page: elements, durations, questions to the kernel.
-// Every text goes through textContent or setAttribute. Markup comes from svg.py alone, and through `drawn`.
+// Every text goes through textContent or setAttribute. Markup comes from Python alone (svg.py, timeline.py, spark.py,
+// transcript.py), which has escaped every text in it; pictures also go through `drawn`.
 
 const SECOND = 1000;
 const PATIENCE = 1.5 * SECOND;
