@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID
 
-from flowbook import deciding, ended_badly, printed
+from flowbook import deciding, ended_badly, printed, working
 from flowbook.clock import WallClock
 from flowbook.codec import encode
 from flowbook.errors import (
@@ -99,6 +99,9 @@ class App:
         self._watches: dict[UUID, Watch] = {}
         self.readers = Readers()
         self._workers: set[asyncio.Task[None]] = set()
+        self.grace = 2.0
+        """Seconds that bodies get to end by themselves when the app closes; then they are stopped, and the runs that
+        they belong to are handed back."""
 
     async def __aenter__(self) -> Self:
         await self.store.open()
@@ -129,7 +132,7 @@ class App:
             task.cancel()
         for watch in self._watches.values():
             watch.close()
-        await self.engine.close()
+        await self.engine.close(self.grace)
         await self.store.close()
 
     # -- code ----------------------------------------------------------------------------------------------------------
@@ -182,6 +185,8 @@ class App:
         namespace: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         priority: int = 0,
+        queue: str | None = None,
+        carry: bool = True,
         session: Any = None,
         **more: Any,
     ) -> Run:
@@ -190,6 +195,9 @@ class App:
         With a ``key`` that is taken: a run still going is attached to (and carried on here if nobody has it), one that
         is over is what the handle gives the result or the error of. Raises `KeyConflict` for another input under that
         key, `StateError` for an input that does not fit, `Unencodable` for one that cannot be stored.
+
+        ``carry=False`` leaves it to whichever worker claims it, and so does a ``queue``, to the workers of that queue.
+        ``priority``: higher goes first.
 
         With a ``session`` of SQLAlchemy's (on this app's database, asynchronous or not) the run is started inside of
         its transaction: it is there once that is committed, and never if it is rolled back. Whoever knows the code may
@@ -201,8 +209,8 @@ class App:
         data, digest, searchable = await stored_input(self.store, graph, {**(input or {}), **more}, key)
         new = NewRun(
             new_id(), definition.namespace, graph.name, definition.fingerprint, definition.version, data, digest,
-            key=key, metadata=metadata or {}, priority=priority,
-            claim=session is None, searchable=searchable,
+            key=key, queue=queue or "default", metadata=metadata or {}, priority=priority,
+            claim=session is None and carry and queue is None, searchable=searchable,
         )  # fmt: skip
         started = await (self.engine.start(new) if session is None else self.engine.start_within(new, session))
         if not started.created:
@@ -458,13 +466,17 @@ class App:
 
     # -- working -------------------------------------------------------------------------------------------------------
 
-    async def work(self, queues: Sequence[str] = ("default",), *, concurrency: int = 16) -> None:
-        """Claim and carry what is due in these queues and whose code is registered, until cancelled."""
+    async def work(self, queues: Sequence[str] = ("default",), *, concurrency: int = 16, learn: bool = False) -> None:
+        """Claim and carry what is due in these queues and whose code is registered, until cancelled.
+
+        ``learn``: also flows that are not registered here, from their stored source, where this user's key has signed
+        it and it is portable. What it does not know a worker leaves alone.
+        """
         task = asyncio.current_task()
         if task is not None:
             self._workers.add(task)
         try:
-            await self.engine.work(queues, concurrency)
+            await working.work(self, queues, concurrency, learn=learn)
         finally:
             if task is not None:
                 self._workers.discard(task)

@@ -43,6 +43,7 @@ __all__ = [
     "Asked",
     "Definition",
     "Executor",
+    "FleetStore",
     "InboxQuery",
     "Mail",
     "NewFork",
@@ -83,6 +84,8 @@ class Store(Protocol):
 
     worker_id: UUID
     """This process' identity as an owner of runs."""
+    fleet: FleetStore
+    """What workers ask as a fleet."""
 
     async def open(self) -> None:
         """Connect, check the schema, enlist this worker, begin its heartbeat."""
@@ -329,6 +332,20 @@ class Store(Protocol):
 
     async def served(self) -> frozenset[str]:
         """Fingerprints that some live worker serves."""
+        ...
+
+
+class FleetStore(Protocol):
+    """What workers ask of the database as a fleet. Waits for the database as a `Store` does."""
+
+    async def flows(self, namespace: str) -> Sequence[Definition]:
+        """The newest definition of each flow of a namespace, by name."""
+        ...
+
+    async def strangers(
+        self, namespace: str, queues: Sequence[str], known: frozenset[str]
+    ) -> Sequence[tuple[str, str]]:
+        """(flow, fingerprint) of due runs whose code is not in ``known`` and that no live process has parked."""
         ...
 
 

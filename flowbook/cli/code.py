@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,6 +77,17 @@ def load_module(name: str) -> ModuleType:
         ) from error
     except Exception as error:
         raise UsageError(f"--module {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def discovered(name: str) -> list[Graph]:
+    """The flows of a module or file; of a package, also those of all modules in it. Raises `UsageError`."""
+    module = load_module(name)
+    found = {graph.fingerprint: graph for graph in graphs_of(module)}
+    if hasattr(module, "__path__"):
+        for inner in pkgutil.walk_packages(module.__path__, f"{name}."):
+            if inner.name.rpartition(".")[2] != "__main__":  # a program, which would run
+                found |= {graph.fingerprint: graph for graph in graphs_of(load_module(inner.name))}
+    return list(found.values())
 
 
 def graphs_of(module: ModuleType) -> Iterator[Graph]:

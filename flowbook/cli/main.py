@@ -1,7 +1,8 @@
 """``flowbook``: the commands put together.
 
 Owns: the root command, and turning every error of flowbook's into one line and an exit code. Refuses: what the commands
-do (`look.py`, `change.py`, `decide.py`, `travel.py`, `database.py`).
+do (`look.py`, `change.py`, `decide.py`, `travel.py`, `fleet.py`,
+`database.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from flowbook.cli import change, database, decide, look, travel
+from flowbook.cli import change, database, decide, fleet, look, travel
 from flowbook.cli.exits import Exit, advice_on, exit_of
 from flowbook.cli.output import aside, complain, say
 from flowbook.errors import FlowbookError
@@ -31,6 +32,7 @@ look.add_to(app)
 change.add_to(app)
 decide.add_to(app)
 travel.add_to(app)
+fleet.add_to(app)
 app.add_typer(database.app, name="db")
 
 

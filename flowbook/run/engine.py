@@ -110,8 +110,8 @@ class Engine:
             _, late = await asyncio.wait(tasks, timeout=grace)
             for task in late:
                 task.cancel()
-            if late:
-                await asyncio.wait(late)
+            if late:  # a body that will not stop is left behind: its run is handed back as the store closes
+                await asyncio.wait(late, timeout=5 * grace)
         await self.tools.streams.close()
         await self.tools.stages.close()
         await self.tools.resources.close()
@@ -129,6 +129,16 @@ class Engine:
     def knows(self, fingerprint: str) -> bool:
         """True if the code behind a fingerprint is registered."""
         return fingerprint in self._graphs
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Fingerprints of the code that is registered."""
+        return frozenset(self._graphs)
+
+    @property
+    def room(self) -> int:
+        """How many more runs a worker would carry just now."""
+        return self._concurrency - len(self._tasks)
 
     def graph(self, fingerprint: str) -> Graph | None:
         """The registered code behind a fingerprint."""
@@ -267,12 +277,16 @@ class Engine:
     async def work(self, queues: Sequence[str] = ("default",), concurrency: int = 16) -> None:
         """Claim what is due in these queues, for as long as this coroutine is not cancelled."""
         self._queues, self._concurrency = tuple(queues), concurrency
-        await self.tools.store.serve(frozenset(self._graphs))
-        self._wake.set()
+        await self.advertise()
         try:
             await asyncio.Event().wait()
         finally:
             self._queues = None
+
+    async def advertise(self) -> None:
+        """Tell the others which code is carried here, and look for runs of it."""
+        await self.tools.store.serve(self.known)
+        self._wake.set()
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

@@ -117,6 +117,19 @@ def flow_plain(thing: Any) -> str:
     return "\n".join([*([f"flow {topology.name}"] if topology.name else []), *lines])
 
 
+def table_of(heads: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> tuple[RenderableType, str]:
+    """Rows of texts as a table and as plain lines; ``empty`` is said where there are none."""
+    if not rows:
+        return Text(empty, "dim"), empty
+    table = _table(*heads)
+    for row in rows:
+        table.add_row(*(_plain(text, 80) for text in row))
+    told = [[clean(text, 80) for text in row] for row in rows]
+    widths = [max(len(row[n]) for row in told) for n in range(len(heads))]
+    lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in told)
+    return table, "\n".join(lines)
+
+
 def status_text(status: Status) -> Text:
     """A run's status with its sign, coloured."""
     look, word = STATUS[status]

@@ -8,6 +8,7 @@ Owns: putting the parts together and opening and closing them in order. Refuses:
     claims            becoming an owner
     reads, blobs      everything that is looked at; large values
     outputs           what steps print and display
+    fleet             what workers ask together
     aside             the same for who is no coroutine
     liveness, wakes   being alive, hearing of mail
     migrate           the schema
@@ -46,6 +47,7 @@ from flowbook.store import migrate
 from flowbook.store.aside import Aside
 from flowbook.store.blobs import LARGE, Blobs, refuse_huge
 from flowbook.store.claims import Claims
+from flowbook.store.fleet import Fleet
 from flowbook.store.ledger import Ledger
 from flowbook.store.liveness import Liveness
 from flowbook.store.outputs import Outputs
@@ -86,6 +88,7 @@ class PostgresStore:
         self._line = Line(url, "reader")
         self._blobs = Blobs(url)
         self._reads = Reads(self._line, self._blobs)
+        self.fleet = Fleet(self._line)
         self._aside = Aside(url)
         self._liveness = Liveness(
             url, self.worker_id, lease=lease, on_dead=self._freed, on_steady=lambda: self._wake(None)

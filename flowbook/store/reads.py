@@ -147,11 +147,11 @@ class Reads:
     async def definition(self, namespace: str, flow: str, fingerprint: str) -> Definition | None:
         """A stored definition."""
         record = await self._line.fetchrow(sql.DEFINITION, namespace, flow, fingerprint)
-        return None if record is None else _to_definition(record)
+        return None if record is None else to_definition(record)
 
     async def definitions(self, namespace: str, flow: str) -> list[Definition]:
         """All stored definitions of a flow, newest first."""
-        return [_to_definition(record) for record in await self._line.fetch(sql.DEFINITIONS, namespace, flow)]
+        return [to_definition(record) for record in await self._line.fetch(sql.DEFINITIONS, namespace, flow)]
 
     async def now(self) -> datetime:
         """The database's time."""
@@ -241,7 +241,8 @@ def _entry(record: Record, prefix: str) -> Entry:
     return Entry(Kind(kind), path, attempt, payload, seq, at)
 
 
-def _to_definition(record: Record) -> Definition:
+def to_definition(record: Record) -> Definition:
+    """A definition as it was stored."""
     return Definition(
         record["namespace"],
         record["flow"],

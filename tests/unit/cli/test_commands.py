@@ -26,6 +26,7 @@ from flowbook.plan.records import Status
 
 COMMANDS = [
     ["runs"], ["show"], ["journal"], ["resume"], ["retry"], ["cancel"],
+    ["worker"], ["start"], ["flows"],
     ["db", "up"], ["db", "down"], ["db", "status"], ["db", "upgrade"], ["db", "url"], ["db", "psql"],
 ]  # fmt: skip
 
