@@ -84,8 +84,11 @@ class Store(Protocol):
 
     worker_id: UUID
     """This process' identity as an owner of runs."""
-    fleet: FleetStore
-    """What workers ask as a fleet."""
+
+    @property
+    def fleet(self) -> FleetStore:
+        """What workers ask as a fleet."""
+        ...
 
     async def open(self) -> None:
         """Connect, check the schema, enlist this worker, begin its heartbeat."""

@@ -95,12 +95,13 @@ async def _worker(
         app.grace = QUICK
         for graph in found:
             await app.register(graph)
+        known = sorted({graph.name for graph in found})
         about = {
             "worker": str(app.store.worker_id), "pid": os.getpid(), "queues": list(queues), "concurrency": concurrency,
-            "flows": sorted({graph.name for graph in found}), "from_source": learn,
+            "flows": known, "from_source": learn,
         }  # fmt: skip
         work = asyncio.create_task(app.work(queues, concurrency=concurrency, learn=learn))
-        names = ", ".join(about["flows"]) or "none of its own"
+        names = ", ".join(known) or "none of its own"
         output.hint(f"worker {about['worker']} takes {', '.join(queues)}, {concurrency} at once; flows: {names}")
         waiting = asyncio.create_task(told.wait())
         await asyncio.wait((work, waiting), return_when=asyncio.FIRST_COMPLETED)
