@@ -131,6 +131,8 @@ class RunRow:
     """Where in the parent it was started."""
     trigger: str = "manual"
     """How it came to be (`plan.query.TRIGGERS`)."""
+    letter: Mail | None = None
+    """The newest delivery, where the claim has brought it along; None says nothing about the mailbox."""
 
 
 @quick

@@ -1,11 +1,12 @@
 """Requests: what a delivery asks of the run itself.
 
-Owns: turning cancels and retries into events, and what a request for a retry carries. Refuses: letters to whoever
-waits in the run (`pauses.py`, `children.py`).
+Owns: reading the mailbox, turning cancels and retries into events, and what a request for a retry carries. Refuses:
+letters to whoever waits in the run (`pauses.py`, `children.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID, uuid5
 
@@ -13,7 +14,18 @@ from flowbook.codec import decode, encode
 from flowbook.errors import Undecodable, UsageError
 from flowbook.plan.events import CancelRequested, Event, RunRetried
 from flowbook.plan.records import Status
-from flowbook.ports import Mail
+from flowbook.ports import CHILD, Mail, RunRow, Store
+
+
+async def unread(store: Store, row: RunRow, read: int) -> Sequence[Mail]:
+    """What was delivered after number ``read``; ends of children that are older than the claim are no news.
+
+    One letter that came along with the claim needs no look. What is newer than it says so by itself: with the next
+    append, or by refusing to let the run go.
+    """
+    if (letter := row.letter) is not None and letter.id == read + 1 and letter.kind != CHILD:
+        return (letter,)
+    return await store.mailbox(row.id, read, ends_after=row.mail)
 
 
 def retry_payload(limit: int | None) -> bytes:

@@ -58,7 +58,7 @@ from flowbook.run.judging import Judge
 from flowbook.run.latch import Latch
 from flowbook.run.loading import Loaded, fresh_run, keep, load
 from flowbook.run.losers import standing_at, stop_losers, with_losers
-from flowbook.run.mail import requested
+from flowbook.run.mail import requested, unread
 from flowbook.run.maps import Maps
 from flowbook.run.pauses import Pauses, ToMind
 from flowbook.run.recompute import recomputed
@@ -434,7 +434,7 @@ class Runner:
         self._unread = False
         events: list[Event] = []
         status = self._run.status
-        for mail in await self.tools.store.mailbox(self.row.id, self._read, ends_after=self.row.mail):
+        for mail in await unread(self.tools.store, self.row, self._read):
             self._read = mail.id
             self._pauses.add(mail)
             if mail.kind == CHILD:

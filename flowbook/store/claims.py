@@ -17,7 +17,7 @@ from flowbook.store import statements as sql
 from flowbook.store.driver import Record, Statement, went_away
 from flowbook.store.ledger import Ledger
 from flowbook.store.retrying import Line, pauses
-from flowbook.store.rows import to_run
+from flowbook.store.rows import to_claimed
 
 SHORTEST: Final = 0.02
 """Seconds between two looks at least, however many timers end."""
@@ -149,7 +149,7 @@ class Claims:
             else:
                 if records and "due_in" in records[0]:
                     self._look_again(records[0]["due_in"])
-                rows = [to_run(record) for record in records if record["id"] is not None]
+                rows = [to_claimed(record) for record in records if record["id"] is not None]
                 for row in rows:
                     self._ledger.adopt(row.id, row.epoch, parented=row.parent_id is not None)
                 return rows

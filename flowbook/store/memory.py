@@ -179,7 +179,10 @@ class MemoryStore:
                 r for r in database.due(known, namespace, queues)
                 if among is None or r in among or (home and database.runs[r].home == self.worker_id)
             ]  # fmt: skip
-            return [database.claim(run_id, self.worker_id) for run_id in due[:limit]]
+            rows = [database.claim(run_id, self.worker_id) for run_id in due[:limit]]
+            if among is None or home:
+                return rows
+            return [replace(r, letter=m[-1]) if (m := database.runs[r.id].mail) else r for r in rows]
         kept = database.runs.get(only)
         if kept is None or kept.row.fingerprint not in known or kept.row.namespace != namespace:
             return []

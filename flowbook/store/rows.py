@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -14,7 +15,7 @@ from uuid import UUID
 from flowbook.plan.journal import Entry, Kind
 from flowbook.plan.records import Status
 from flowbook.plan.streamed import Chunk
-from flowbook.ports import RunRow
+from flowbook.ports import Mail, RunRow
 from flowbook.store.driver import Record
 
 INLINE: Final = 0
@@ -92,6 +93,15 @@ def to_run(record: Record) -> RunRow:
         parent_path=record["parent_path"] or "",
         trigger=record["trigger"],
     )
+
+
+def to_claimed(record: Record) -> RunRow:
+    """A row of ``run`` as a claim has it, perhaps with the newest delivery."""
+    row = to_run(record)
+    if record.get("letter_at") is None:
+        return row
+    kind, name, payload, at = (record[f"letter_{part}"] for part in ("kind", "name", "payload", "at"))
+    return replace(row, letter=Mail(row.mail, kind, name, payload, at))
 
 
 def to_json(value: Mapping[str, Any]) -> str:

@@ -297,10 +297,14 @@ CLAIM_AMONG: Final = Statement(
         select min(due_at) as due_at from mine
         where not due and due_at <= now() + $7::float8 * interval '1 second'
     )
-    select c.*, extract(epoch from s.due_at - now())::float8 as due_in from soon s left join claimed c on true
+    select c.*, extract(epoch from s.due_at - now())::float8 as due_in,
+           m.kind as letter_kind, m.name as letter_name, m.payload as letter_payload, m.at as letter_at
+    from soon s left join claimed c on true left join flowbook.mailbox m on m.run_id = c.id and m.id = c.mail
     """,
     "The same for runs that a kernel was woken for, by their ids: no rung and no index of what is due need be walked, "
-    "which is most of what the way from a signal to the next step costs at the server.",
+    "which is most of what the way from a signal to the next step costs at the server. What woke a run is nearly "
+    "always one letter, the last one: with it here nobody reads the mailbox. One that is newer than this statement's "
+    "view of the mailbox is not there, and is read as ever.",
 )
 
 CLAIM_ONLY: Final = Statement(

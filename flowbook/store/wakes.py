@@ -22,6 +22,8 @@ from flowbook.store import vital_statements as sql
 from flowbook.store.driver import Connection, connect, went_away
 
 CHANNEL: Final = "flowbook_wake"
+COURTESY: Final = 0.001
+"""Seconds that the others hear later: what this process does about it itself is under way by then."""
 INTERVAL: Final = 0.04
 """Seconds between two notifications of one worker at least: a signal that meets it is not felt to be late."""
 NEWS: Final = "~"
@@ -129,6 +131,7 @@ class Wakes:
                 while not self._lost.is_set():
                     await self._announced.wait()
                     if not self._lost.is_set():
+                        await asyncio.sleep(COURTESY)
                         await self._notify(connection)
                         await asyncio.sleep(INTERVAL)
             except Exception as error:  # whatever it is, this task must not end: nobody would hear of it

@@ -43,6 +43,21 @@ async def test_concurrent_deliveries_all_arrive(world: World) -> None:
 
 
 @scenario
+async def test_who_claims_a_woken_run_has_its_last_letter(world: World) -> None:
+    """It is what the mailbox ends with, so one that is alone need not be asked for; without mail there is none."""
+    store, other = await world.worker(), await world.worker()
+    run, quiet = await own(store), await own(store)
+    assert await store.settle(park(run))
+    assert await store.settle(park(quiet, due_in=0.0))
+    await other.send(run.id, "signal", "go", b"1")
+    await other.send(run.id, "signal", "stop", b"2")
+    rows = {row.id: row for row in await store.claim(CODE, limit=2, among=frozenset({run.id, quiet.id}))}
+    assert rows[run.id].letter == (await store.mailbox(run.id))[-1]
+    assert rows[run.id].mail == 2
+    assert rows[quiet.id].letter is None
+
+
+@scenario
 async def test_parking_is_refused_when_mail_came_meanwhile(world: World) -> None:
     """A letter that came after the last look keeps the run awake, and its owner keeps the run."""
     store, other = await world.worker(), await world.worker()
