@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flowbook.app import App as App
     from flowbook.connecting import connect as connect
     from flowbook.errors import FlowbookError as FlowbookError
+    from flowbook.evaluating import evaluate as evaluate
     from flowbook.graph.expression import END_NODE as END
     from flowbook.graph.expression import START_NODE as START
     from flowbook.graph.expression import branch as branch
@@ -74,6 +75,7 @@ _PLACES = {
     "connect": ("connecting", "connect"),
     "complete": ("graph.halt", "complete"),
     "diff": ("handle", "diff"),
+    "evaluate": ("evaluating", "evaluate"),
     "flow": ("graph.imperative", "flow"),
     "graph": ("graph.flow", "graph"),
     "halt": ("graph.halt", "halt"),
@@ -119,6 +121,7 @@ __all__ = [
     "complete",
     "connect",
     "diff",
+    "evaluate",
     "flow",
     "graph",
     "halt",

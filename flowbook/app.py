@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID
 
-from flowbook import deciding, ended_badly, printed, working
+from flowbook import deciding, ended_badly, evaluating, printed, working
 from flowbook.clock import WallClock
 from flowbook.codec import encode
 from flowbook.errors import (
@@ -255,6 +255,7 @@ class App:
         return found if status is None else found.status(status)
 
     outputs = printed.outputs
+    evaluate = evaluating.evaluated
 
     async def children(self, run_id: UUID) -> Sequence[RunRow]:
         """Rows of the runs that a run has started, in the order of their start."""

@@ -52,7 +52,8 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
         ├── BudgetReached           FB601
         ├── TurnsReached            FB602
         ├── AnswerCut               FB603
-        └── ModelFailed             FB604
+        ├── ModelFailed             FB604
+        └── EvaluationRefused       FB620
 
 A message says what happened, where, and what to do next; values in it are shown with ``{x!r}``.
 The code is stable across releases and is what docs and searches refer to.
@@ -401,3 +402,9 @@ class ModelFailed(AgentError):
     """A server answered, and the answer says that it failed or says nothing."""
 
     code = "FB604"
+
+
+class EvaluationRefused(AgentError):
+    """A data set or a scorer cannot be used; raised before anything runs."""
+
+    code = "FB620"

@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mappin
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
+from flowbook import evaluating
 from flowbook.app import App, Registered
 from flowbook.errors import UsageError
 from flowbook.graph import launch
 from flowbook.graph.flow import Graph
 from flowbook.handle import Run
 from flowbook.observe.diffs import Diff
+from flowbook.observe.evaluations import Evaluation
 from flowbook.observe.events import RunEvent
 from flowbook.observe.inbox import Decisions
 from flowbook.observe.views import RunView, StepView
@@ -80,6 +82,16 @@ class SyncApp:
         if self.display is not None:
             self.display(run)
         return run.result()
+
+    def evaluate(self, flow: Graph, dataset: Any, scorers: Any = (), **options: Any) -> Evaluation:
+        """See `flowbook.evaluate`; the run is shown while it goes."""
+        it = self.portal.call(evaluating.begun(self.app, flow, dataset, scorers, **options))
+        run = SyncRun(self, it.run)
+        if self.started is not None:
+            self.started(run)
+        if self.display is not None:
+            self.display(run)
+        return self.portal.call(it.result())
 
     def find(self, text: str | UUID) -> SyncRun:
         """A run by id, unique prefix or short id."""

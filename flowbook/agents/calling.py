@@ -20,7 +20,7 @@ from flowbook.graph.step import Step
 Approve = Collection[str] | Callable[[str, dict[str, Any]], bool]
 """Names of the tools that need leave, or a function of (name, arguments); it must say the same each time."""
 
-_TOOLS_FAULT = (StepFailed, StepTimeout, AttemptLost, ChildFailed)
+TOOLS_FAULT = (StepFailed, StepTimeout, AttemptLost, ChildFailed)
 
 
 DECISIONS = ("approved", "rejected", "answered")
@@ -73,7 +73,7 @@ async def _called(tool: Tool, arguments: dict[str, Any], ctx: Any) -> str:
             return told((await ctx.join(ctx.spawn(tool.run, **arguments)))["answer"])
         return told(await ctx.step(tool.run, **arguments))
     except FlowbookError as error:
-        if not isinstance(error, _TOOLS_FAULT):
+        if not isinstance(error, TOOLS_FAULT):
             raise  # of the run, not of the tool
         return f"Error: {error.message}"
     except Exception as error:

@@ -68,19 +68,24 @@ class Clients:
         """The ``AsyncOpenAI`` for a model. Raises ``openai.OpenAIError`` where no key is set."""
         if model.base_url not in self._made:
             openai = await asyncio.to_thread(importlib.import_module, "openai")  # takes a second, the first time
-            # Trying again is the step's: its attempts are in the journal, and each is asked for.
-            options: dict[str, Any] = {"max_retries": 0}
-            if model.base_url is not None:
-                options["base_url"] = model.base_url
-            if (model.base_url or os.environ.get("OPENAI_BASE_URL")) and not os.environ.get("OPENAI_API_KEY"):
-                options["api_key"] = NO_KEY
-            self._made[model.base_url] = openai.AsyncOpenAI(**options)
+            if model.base_url not in self._made:  # nobody else was first meanwhile
+                self._made[model.base_url] = _client(openai, model)
         return self._made[model.base_url]
 
     async def close(self) -> None:
         """Close all connections."""
         for client in self._made.values():
             await client.close()
+
+
+def _client(openai: Any, model: Model) -> Any:
+    # Trying again is the step's: its attempts are in the journal, and each is asked for.
+    options: dict[str, Any] = {"max_retries": 0}
+    if model.base_url is not None:
+        options["base_url"] = model.base_url
+    if (model.base_url or os.environ.get("OPENAI_BASE_URL")) and not os.environ.get("OPENAI_API_KEY"):
+        options["api_key"] = NO_KEY
+    return openai.AsyncOpenAI(**options)
 
 
 @resource

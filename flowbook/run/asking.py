@@ -26,6 +26,7 @@ from flowbook.graph.step import Step
 from flowbook.graph.step import step as make_step
 from flowbook.plan.calls import Asked
 from flowbook.plan.records import Call
+from flowbook.ports import RunRow
 from flowbook.run.calls import Caller, Wanted
 from flowbook.run.raised import exception_of
 
@@ -196,17 +197,21 @@ async def _gathered(caller: Caller, tasks: Sequence[asyncio.Future[Any]]) -> lis
 # --------------------------------------------------------------------------------------------------- what is asked for
 
 
-def child(caller: Caller, flow: Graph, given: Mapping[str, Any], path: str | None = None) -> Wanted:
+def child(
+    caller: Caller, flow: Graph, given: Mapping[str, Any], path: str | None = None, key: str | None = None,
+    kept: Callable[[RunRow, Any, Mapping[str, Any]], Any] | None = None,
+) -> Wanted:  # fmt: skip
     """A child that runs a flow; ``path``: None: the next one of the flow's name. Raises `StateError` for an input that
-    does not fit, `Unencodable`.
+    does not fit, `Unencodable`. ``key``, ``kept``: see `Wanted`.
     """
     flow.accept(given)  # refused here, where the line is known
     encode(dict(given), at=f"the input of {flow.name!r}")
     path = path or caller.place(flow.name)
-    digest = identity("spawn", flow.name, dict(given))
+    digest = identity("spawn", flow.name, dict(given), *([] if key is None else [key]))
     asked = Asked(path, caller.token, flow.name, digest, f"spawn({flow.name})", child=True)
     # Copied now, because the body may change its own before the child has begun.
-    return Wanted(asked, flow=flow, input={name: fresh(value) for name, value in given.items()})
+    own = {name: fresh(value) for name, value in given.items()}
+    return Wanted(asked, flow=flow, input=own, key=key, kept=kept)
 
 
 def as_step(thing: Any) -> Step:

@@ -26,6 +26,7 @@ from flowbook.graph.flow import Graph
 from flowbook.plan.calls import Asked
 from flowbook.plan.journal import Entry, Kind
 from flowbook.plan.records import Call, Run
+from flowbook.ports import RunRow
 from flowbook.run.items import Read
 from flowbook.run.raised import exception_of
 from flowbook.run.scopes import Scope, current
@@ -60,6 +61,10 @@ class Wanted:
     """What a child runs; None: it is no child."""
     input: Mapping[str, Any] | None = None
     """What a child begins with."""
+    key: str | None = None
+    """Idempotency key of a child; None: it has none."""
+    kept: Callable[[RunRow, Any, Mapping[str, Any]], Any] | None = None
+    """(row, result, state) of a child that ended well -> what the call results in; None: its result."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -53,6 +53,7 @@ from flowbook.run.attempts import Bench, Outcome, shown, way_on
 from flowbook.run.ending import cancel_child
 from flowbook.run.inputs import stored_input
 from flowbook.run.loading import load
+from flowbook.run.mail import once
 from flowbook.run.results import kept_result
 from flowbook.run.starting import same_input
 from flowbook.run.tools import Tools
@@ -77,6 +78,8 @@ class ChildEnd:
     result: Any = None
     """What it has come to (`results.kept_result`), where there is no ``error``."""
     error: ChildFailed | CodeMissing | None = None
+    state: Mapping[str, Any] = field(default_factory=dict)
+    """All of its state as the journal keeps it, where there is no ``error``."""
 
 
 class Children:
@@ -148,6 +151,27 @@ class Children:
         # Not the row's own: a driver's ids are of a class of its own, which the codec does not know.
         return ChildStarted(path, UUID(int=row.id.int), graph.name, number)
 
+    async def attach(self, path: str, graph: Graph, input: Mapping[str, Any], key: str) -> ChildStarted:
+        """Have the run with this key under way, whoever has begun it: one that failed goes on from where it failed,
+        one that was cancelled is over for good, so another one is begun under the next key. Else as `begin`.
+        """
+        store = self._tools.store
+        while True:
+            begun = await self.begin(path, graph, input, key=key)
+            row = await store.run(begun.child)
+            if row.status not in (Status.CANCELLED, Status.SUPERSEDED):
+                break
+            key += "~"
+        if row.parent_id == self._row.id:
+            return begun
+        if row.status is Status.FAILED:
+            await store.send(row.id, "retry", "its parent", b"", token=once(row.id, f"{self._row.id} {path}"))
+            row = await store.send(row.id, FOLLOW, path, self._row.id.bytes)
+        if not row.status.over:
+            self._alive.add(row.id)
+            await self._tools.adopt(row)  # its parent may be gone
+        return begun
+
     async def again(
         self, path: str, child: Child, graph: Graph, input: Mapping[str, Any], *, queue: str | None = None
     ) -> ChildStarted:
@@ -216,7 +240,7 @@ class Children:
         if lost := sorted(k for k, v in whole.items() if type(v) is Absent):
             told = f'{who} ended with {", ".join(lost)}, which store="recompute" keeps in no journal'
             return ChildEnd(row, error=ChildFailed(told))
-        return ChildEnd(row, values)
+        return ChildEnd(row, values, state=record.view.values)
 
     # -- the node ------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from flowbook.plan.paths import item_of
 from flowbook.run import asking
 from flowbook.run.calls import Caller
 from flowbook.run.handout import HandOut
-from flowbook.run.spawned import Spawned, joined, spawned
+from flowbook.run.spawned import Spawned, attached, joined, spawned
 from flowbook.run.streams import Said
 
 
@@ -164,6 +164,16 @@ class Context:
         not fit, `Unencodable` for one that cannot be stored.
         """
         return spawned(self._caller(), flow, input)
+
+    def attach(
+        self, flow: Any, input: Mapping[str, Any], *, key: str, kept: Callable[[Any, Any, Mapping[str, Any]], Any]
+    ) -> Spawned:
+        """As `spawn`, for the run of that flow with this key, whoever has begun it.
+
+        One that is over gives what it gave, one that failed goes on from where it failed, one that was cancelled is
+        begun anew. ``kept``: what of it is kept here, of its row, its result and its state at the end.
+        """
+        return attached(self._caller(), flow, input, key, kept)
 
     def join(self, child: Spawned) -> Awaitable[Any]:
         """Wait for a child, durably, and return its result: of an imperative flow what it returns, of others a dict.

@@ -11,12 +11,13 @@ begun, and no longer. Who stops waiting for a child (a time limit around a join)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from flowbook.errors import UsageError
 from flowbook.graph.flow import Graph
 from flowbook.plan.records import Call
+from flowbook.ports import RunRow
 from flowbook.run.asking import Answer, child
 from flowbook.run.calls import Caller
 
@@ -49,6 +50,19 @@ def spawned(caller: Caller, flow: Any, given: Mapping[str, Any]) -> Spawned:
             f"ctx.spawn({flow!r}): give it a flow, then its input by name: ctx.spawn(invoice, order=order)"
         )
     wanted = child(caller, flow, given)
+    return Spawned(wanted.asked.path, caller, caller.ask(wanted))
+
+
+def attached(
+    caller: Caller,
+    flow: Graph,
+    given: Mapping[str, Any],
+    key: str,
+    kept: Callable[[RunRow, Any, Mapping[str, Any]], Any],
+) -> Spawned:
+    """``ctx.attach(flow, input, key=...)``. Raises as `spawned` does."""
+    caller.check()
+    wanted = child(caller, flow, given, None, key, kept)
     return Spawned(wanted.asked.path, caller, caller.ask(wanted))
 
 

@@ -29,6 +29,8 @@ async def cared_for(
         return None
     try:
         if child is None:
+            if wanted.key is not None:
+                return await children.attach(path, flow, given, wanted.key)
             return await children.begin(path, flow, given)
         await children.know(flow)
         if child.again:
@@ -38,7 +40,8 @@ async def cared_for(
             return None
         if end.error is not None:
             raise end.error
-        return at_once(wanted, end.result, now)
+        result = end.result if wanted.kept is None else wanted.kept(end.row, end.result, end.state)
+        return at_once(wanted, result, now)
     except StoreError:
         raise  # not the child's fault
     except Exception as error:

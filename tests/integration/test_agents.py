@@ -167,3 +167,66 @@ def test_help_and_mistakes_of_agent_cells_are_short_and_say_what_works(talk: Ker
         assert "Traceback" not in reply.error
     assert "%%agent researcher --model" in talk("%%agent --help\n ").printed
     assert "Example: %%ask researcher" in talk("%%ask --help\n ").printed
+
+
+EVALUATES = '''
+"""argv: database, model's address: an evaluation of eight samples, and its rows at the end."""
+import json, sys
+import flowbook as fb
+
+def right(output, expected):
+    return output == expected
+
+guide = fb.agent("guide", "You know numbers.", model=fb.Model("m", base_url=sys.argv[2]))
+samples = [{"question": f"what is {n}?", "expected": f"It is {n}."} for n in range(8)]
+with fb.connect(sys.argv[1]):
+    it = fb.evaluate(guide, samples, [right], concurrency=2)
+    print(json.dumps([[row.output, row.scores, row.run.hex] for row in it]), flush=True)
+'''
+
+
+def test_an_evaluation_that_is_killed_asks_again_only_for_what_was_under_way(fresh_database: str) -> None:
+    """Each sample is asked for once, but for those in flight at a kill; once over, repeating it asks for nothing."""
+
+    def begun(model: ScriptedModel) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-c", EVALUATES, fresh_database, model.base_url]
+        return subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+    with ScriptedModel() as model:
+        for n in range(8):
+            model.on(f"what is {n}?", f"It is {n}.", pace=0.03)
+        for wanted in (2, 5):
+            child = begun(model)
+            deadline = time.monotonic() + 60
+            while model.count() < wanted and child.poll() is None:
+                assert time.monotonic() < deadline, f"{model.count()} of {wanted} requests came"
+                time.sleep(0.005)
+            child.send_signal(signal.SIGKILL)
+            child.communicate(timeout=10)
+        out, _ = begun(model).communicate(timeout=120)
+        rows = json.loads(out)
+        assert [row[:2] for row in rows] == [[f"It is {n}.", {"right": 1.0}] for n in range(8)]
+        asked = Counter(asked.last for asked in model.requests)
+        assert set(asked) == {f"what is {n}?" for n in range(8)}
+        assert sum(asked.values()) <= 8 + 2 * 2, asked
+        before = model.count()
+        out, _ = begun(model).communicate(timeout=120)
+        assert json.loads(out) == rows
+        assert model.count() == before
+
+
+def test_an_evaluation_is_a_table_in_a_notebook(talk: Kernel) -> None:
+    """Means, samples and errors, escaped, without a script; and two of them compared."""
+    with ScriptedModel() as model:
+        model.on("one", "<script>alert(1)</script>").on("two", "2", fails=[400])
+        talk(f"%%agent teller --model m --base-url {model.base_url}\nYou tell.")
+        talk("def right(output, expected):\n    return output == expected")
+        talk("data = [{'question': 'one', 'expected': '1'}, {'question': 'two', 'expected': '2'}]")
+        shown = talk("import flowbook as fb\na = fb.evaluate(teller, data, right)\na")
+        assert not shown.error
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown.html
+        assert "<script>alert" not in shown.html
+        assert "BadRequestError" in shown.html
+        compared = talk("b = fb.evaluate(teller, data, right)\na.compare(b)")
+        assert "2 samples in both, 1 differ" in compared.html
+        assert "'right'" in talk("list(a.df().columns)").text
