@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flowbook.graph.expression import END_NODE as END
     from flowbook.graph.expression import START_NODE as START
     from flowbook.graph.expression import branch as branch
+    from flowbook.graph.flow import Graph as Flow
     from flowbook.graph.flow import Graph as Graph
     from flowbook.graph.flow import graph as graph
     from flowbook.graph.halt import complete as complete
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from flowbook.graph.step import when as when
     from flowbook.graph.subflow import Subflow as Subflow
     from flowbook.graph.subflow import subflow as subflow
+    from flowbook.graph.templates import Templates as Templates
+    from flowbook.graph.templates import steps as steps
     from flowbook.handle import Run as Run
     from flowbook.handle import diff as diff
     from flowbook.observe import events as events
@@ -59,6 +62,7 @@ _PLACES = {
     "Budget": ("agents.settings", "Budget"),
     "Context": ("run.context", "Context"),
     "END": ("graph.expression", "END_NODE"),
+    "Flow": ("graph.flow", "Graph"),
     "FlowbookError": ("errors", "FlowbookError"),
     "Graph": ("graph.flow", "Graph"),
     "ItemError": ("plan.mapped", "ItemError"),
@@ -70,6 +74,7 @@ _PLACES = {
     "Status": ("plan.records", "Status"),
     "Step": ("graph.step", "Step"),
     "Subflow": ("graph.subflow", "Subflow"),
+    "Templates": ("graph.templates", "Templates"),
     "agent": ("agents.loop", "agent"),
     "branch": ("graph.expression", "branch"),
     "connect": ("connecting", "connect"),
@@ -87,6 +92,7 @@ _PLACES = {
     "runs": ("query", "runs"),
     "sleep": ("graph.pause", "sleep"),
     "step": ("graph.step", "step"),
+    "steps": ("graph.templates", "steps"),
     "subflow": ("graph.subflow", "subflow"),
     "value": ("graph.step", "value"),
     "wait": ("graph.pause", "wait"),
@@ -106,6 +112,7 @@ __all__ = [
     "Backoff",
     "Budget",
     "Context",
+    "Flow",
     "FlowbookError",
     "Graph",
     "ItemError",
@@ -116,6 +123,7 @@ __all__ = [
     "Status",
     "Step",
     "Subflow",
+    "Templates",
     "agent",
     "branch",
     "complete",
@@ -133,6 +141,7 @@ __all__ = [
     "runs",
     "sleep",
     "step",
+    "steps",
     "subflow",
     "value",
     "wait",

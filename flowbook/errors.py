@@ -48,6 +48,11 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   └── TransactionLost         FB408
     ├── UsageError              FB5xx  a call that cannot be taken as it was typed
     │   └── NotConnected            FB501
+    ├── SpecError               FB775  flows that are given as data
+    │   ├── SpecRefused             FB776
+    │   ├── ConditionFailed         FB777
+    │   ├── DefinitionInUse         FB778
+    │   └── NotDefined              FB779
     └── AgentError              FB6xx  a model, or the loop around one
         ├── BudgetReached           FB601
         ├── TurnsReached            FB602
@@ -372,6 +377,43 @@ class NotConnected(UsageError):
     """There is no connected app in this process."""
 
     code = "FB501"
+
+
+class SpecError(FlowbookError):
+    """A flow that is given as data cannot be had, or cannot be used."""
+
+    code = "FB775"
+
+
+class SpecRefused(SpecError):
+    """All mistakes of one spec at once; ``problems`` has (JSON pointer, what is wrong there) for each."""
+
+    code = "FB776"
+
+    def __init__(self, flow: str, problems: tuple[tuple[str, str], ...]) -> None:
+        lines = "\n".join(f"  - {at or '/'}: {what}" for at, what in problems)
+        count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+        super().__init__(f"the spec of flow {flow!r} has {count}, and nothing was defined:\n{lines}")
+        self.flow = flow
+        self.problems = problems
+
+
+class ConditionFailed(SpecError):
+    """A condition of JSON Logic, or a mapping of a step's input, could not be worked out for the state."""
+
+    code = "FB777"
+
+
+class DefinitionInUse(SpecError):
+    """A definition is not taken back while runs of it are active."""
+
+    code = "FB778"
+
+
+class NotDefined(SpecError):
+    """No flow of that name is defined in the namespace."""
+
+    code = "FB779"
 
 
 class AgentError(FlowbookError):

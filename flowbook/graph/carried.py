@@ -75,7 +75,10 @@ def _packed(place: Place) -> Any:
         case Body():
             return "body", {"fn": place.fn, "policy": place.policy, "retry_if": place.retry_if}
         case _:
+            parts: dict[str, Any]
             parts = {"fn": place.fn, "policy": place.policy, "guard": place.guard, "retry_if": place.retry_if}
+            if place.wiring is not None:
+                parts["wiring"] = place.wiring
             if (undo := place.compensation) is not None:
                 parts["compensation"] = {**_packed(undo), "name": undo.name}
             return parts

@@ -13,6 +13,7 @@ from typing import Any, overload
 
 from flowbook.errors import DeclarationError, TopologyError
 from flowbook.graph import launch
+from flowbook.graph.asdata import AsData
 from flowbook.graph.binding import slots
 from flowbook.graph.checks import check
 from flowbook.graph.durations import Duration
@@ -56,7 +57,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Graph:
+class Graph(AsData):
     """A flow that is declared as a graph. Immutable; made by `graph` or ``%%flow``."""
 
     name: str

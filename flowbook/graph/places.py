@@ -41,7 +41,7 @@ def is_same(one: Place, other: Place) -> bool:
     """Are these the same node? Two pauses that look alike are not: each is waited at for itself."""
     if isinstance(one, Map) and isinstance(other, Map):
         return _is_same_work(one.step, other.step) and replace(one, step=other.step) == other
-    parts = ("fn", "guard", "compensation")
+    parts = ("fn", "guard", "compensation", "wiring")
     alike = isinstance(one, Step) and isinstance(other, Step)
     return alike and all(getattr(one, part) is getattr(other, part) for part in parts)
 

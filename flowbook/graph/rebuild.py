@@ -19,6 +19,7 @@ import builtins
 import importlib
 import inspect
 import itertools
+import json
 import linecache
 import sys
 import types
@@ -37,6 +38,7 @@ from flowbook.graph.flow import RECURSION_LIMIT, Graph, Node
 from flowbook.graph.free import FACTORY, flat, module_for
 from flowbook.graph.imperative import kind_of
 from flowbook.graph.locate import ORIGINS, Definition, Origin, methods, parse
+from flowbook.graph.logic import Condition
 from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause, Signal
 from flowbook.graph.places import Place, flow_of
@@ -367,7 +369,8 @@ class _Workshop:
         place = self._placed(stored)
         ways = tuple(tuple(w) for w in stored["ways"])
         labels = tuple(decode(base64.b64decode(v)) for v in stored.get("values", ()))
-        return Node(place, ways, self._made[stored["router"]] if "router" in stored else None, labels)
+        router: Any = self._made[stored["router"]] if "router" in stored else None
+        return Node(place, ways, Condition(json.loads(stored["rule"])) if "rule" in stored else router, labels)
 
     def _placed(self, stored: Mapping[str, Any]) -> Place:
         if "wait" in stored:
@@ -382,12 +385,16 @@ class _Workshop:
             return Body(self._made[stored["step"]], stored["name"], policy, retry_if)
         name = it["step"] if it else stored["name"]
         step = self._step(stored["step"], name, stored["policy"], stored.get("retry_if"))
+        if "input" in stored:
+            step = step.like(wiring=json.loads(stored["input"]))
         if it:
             return self._map(stored["name"], step, it)
         if "undo" in stored:
             undo = self._placed(stored["undo"])
             assert isinstance(undo, Step)
             step = step.like(compensation=undo)
+        if "when_rule" in stored:
+            return when(Condition(json.loads(stored["when_rule"]), decides=True), step)
         return when(self._made[stored["when"]], step) if "when" in stored else step
 
     def _map(self, name: str, what: Step | Subflow, it: Mapping[str, Any]) -> Map:

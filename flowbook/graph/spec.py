@@ -8,6 +8,7 @@ here, `show/` draws it without knowing any code.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from flowbook.graph.body import Body
 from flowbook.graph.canonical import policy_json, shown_type, storable
 from flowbook.graph.flow import RECURSION_LIMIT, Graph
 from flowbook.graph.free import installed, is_plain
+from flowbook.graph.logic import Condition
 from flowbook.graph.mapping import Map
 from flowbook.graph.pause import Pause
 from flowbook.graph.places import may_call
@@ -82,7 +84,7 @@ def pieces(graph: Graph) -> Iterator[Any]:
                 undo = step.compensation
                 found += [step.fn, step.guard, step.retry_if]
                 found += [] if undo is None else [undo.fn, undo.retry_if]
-        yield from (piece for piece in found if piece is not None)
+        yield from (piece for piece in found if piece is not None and not isinstance(piece, Condition))
     if graph.schema is not None:
         yield graph.schema.source
 
@@ -100,7 +102,9 @@ def _node(graph: Graph, name: str, keys: Keys) -> dict[str, Any]:
             found |= _step(name, step, keys)
     if isinstance(node.step, Map):
         found["map"] = {k: storable(v) if isinstance(v, str) else v for k, v in node.step.options.items()}
-    if node.router is not None:
+    if isinstance(node.router, Condition):
+        found["rule"] = as_text(node.router.rule)
+    elif node.router is not None:
         found["router"] = keys.callable(node.router, f"router behind {name}")
     if node.labels:
         found["labels"] = [
@@ -120,7 +124,11 @@ def _step(name: str, step: Step, keys: Keys) -> dict[str, Any]:
         found["body"] = True
     if may_call(step):
         found["calls"] = True
-    if step.guard is not None:
+    if step.wiring is not None:
+        found["input"] = as_text(step.wiring)
+    if isinstance(step.guard, Condition):
+        found["when_rule"] = as_text(step.guard.rule)
+    elif step.guard is not None:
         found["when"] = keys.callable(step.guard, f"condition of {name}")
     if step.retry_if is not None:
         found["retry_if"] = keys.callable(step.retry_if, f"retry_on of {name}")
@@ -130,6 +138,11 @@ def _step(name: str, step: Step, keys: Keys) -> dict[str, Any]:
         if undo.retry_if is not None:
             found["undo"]["retry_if"] = keys.callable(undo.retry_if, f"retry_on of {undo.name}")
     return found
+
+
+def as_text(data: Any) -> str:
+    """JSON of a tenant's as it is kept: as a text, because jsonb would change numbers and refuses NUL."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
 
 def _pause(pause: Pause, keys: Keys) -> dict[str, Any]:

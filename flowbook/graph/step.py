@@ -121,6 +121,8 @@ class Step(Composable):
         retry_if: Predicate | None = None,
         compensation: Step | None = None,
         said: frozenset[str] = frozenset(),
+        wiring: Mapping[str, Any] | None = None,
+        named: str | None = None,
     ) -> None:
         if not NAME.match(name):
             raise DeclarationError(
@@ -138,6 +140,10 @@ class Step(Composable):
         """Undoes what the step has done, if the run fails or is cancelled after it; None: nothing does."""
         self.said = said
         """Options that were given, which the defaults of a flow do not change."""
+        self.wiring = wiring
+        """What fills its parameters, as a spec says it (`wiring.py`); None: their names do."""
+        self.named = named or name
+        """The name that it was declared with; ``name`` is that of its place."""
         self.signature = inspect.signature(fn)
         self.is_async = inspect.iscoroutinefunction(fn)
         """True for coroutine functions. Looked at once: asking takes longer than starting a step."""
@@ -184,7 +190,7 @@ class Step(Composable):
         return f"<step {self.name}{self.signature}>"
 
 
-_PARTS = ("fn", "name", "policy", "guard", "retry_if", "compensation", "said")
+_PARTS = ("fn", "name", "policy", "guard", "retry_if", "compensation", "said", "wiring", "named")
 """What a step is made of."""
 
 

@@ -25,6 +25,7 @@ from flowbook.graph.resource import found_for
 from flowbook.graph.results import interpret
 from flowbook.graph.state import merge
 from flowbook.graph.step import Step
+from flowbook.graph.wiring import Sources, wired
 from flowbook.plan.commands import StartStep
 from flowbook.plan.events import ItemFinished, StepFinished, StepHandedOut
 from flowbook.plan.journal import Entry, read_back, to_entry
@@ -75,6 +76,8 @@ class Bench:
     resources: Resources
     transaction: Callable[[], Awaitable[Transaction]]
     """Begins one."""
+    given: Callable[[], Mapping[str, Any]]
+    """What the run was started with."""
 
     @classmethod
     def of(
@@ -84,11 +87,12 @@ class Bench:
         kept: dict[tuple[str, str | None], Any],
         context: Callable[[StartStep, View], Context],
         recompute: Recompute,
+        given: Callable[[], Mapping[str, Any]],
     ) -> Self:
         """The bench of one run, from what the process has."""
         return cls(
             graph, tools.threads, tools.processes, tools.key, kept, context, recompute, tools.resources,
-            tools.store.transaction,
+            tools.store.transaction, given,
         )  # fmt: skip
 
 
@@ -156,6 +160,8 @@ async def body(
     ctx = bench.context(command, view) if slots(step).context else None
     if within is not None and ctx is not None:
         ctx = replace(ctx, database=within.session)
+    if step.wiring is not None:
+        given = {**wired(step.wiring, Sources(view.results, bench.given(), view.values), command.node), **given}
     open_ = left_open(step, view.values, view.results, given)
     resources = await resources_for(bench, step, open_) if open_ else {}
     bound = bind(step, view.values, view.results, ctx, resources, given)
