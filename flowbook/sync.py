@@ -261,7 +261,7 @@ class SyncRun:
     @property
     def steps(self) -> tuple[StepView, ...]:
         """Every firing so far."""
-        return self.view().steps
+        return tuple(self.view().steps)
 
     @property
     def current(self) -> tuple[str, ...]:

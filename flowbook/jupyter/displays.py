@@ -24,7 +24,7 @@ from flowbook.ids import short
 from flowbook.jupyter.answers import control, of_run, who
 from flowbook.jupyter.beside import Beside, Make
 from flowbook.jupyter.talking import talk
-from flowbook.observe.views import RunView, State
+from flowbook.observe.views import RunView
 from flowbook.plan.records import Status
 from flowbook.show.html import run_html
 from flowbook.show.live import LiveRun, possible
@@ -51,8 +51,8 @@ class Display:
     on_interrupt: OnInterrupt = "keep"
     """What becomes of the run when the cell that shows it is interrupted."""
     over: bool = False
-    seq: int = 0
-    """Journal entries of the newest view that was shown."""
+    view: RunView | None = None
+    """The newest view that was shown as a still picture."""
     guard: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -161,9 +161,9 @@ class Displays:
     def _picture(self, it: Display, view: RunView) -> None:
         """Bring the still picture up to date; when nothing can be done any more it alone is left."""
         with it.guard:
-            if view.seq < it.seq:
-                return  # a timer's, late
-            it.over, it.seq = view.status.over, view.seq
+            if it.view is view or (it.view and view.seq < it.view.seq):
+                return  # shown already, or a timer's, late
+            it.over, it.view = view.status.over, view
             if it.over and not possible(view):
                 it.place.end(bundle(view))
             else:
@@ -180,7 +180,8 @@ def hint(view: RunView) -> str:
     """What can be done about it now."""
     if view.status is Status.FAILED:
         return f"%flow retry {short(view.id)}"
-    open_ones = [s for s in view.steps if s.state is State.WAITING and s.wait and (s.wait.signals or s.wait.handed_out)]
+    waiting = view.overview.waiting.values()  # of all steps there may be 20,000
+    open_ones = [s for s in waiting if s.wait and (s.wait.signals or s.wait.handed_out)]
     if open_ones and not view.status.over:
         return f"%flow approve {short(view.id)} {open_ones[0].path}"
     if view.status in (Status.PENDING, Status.WAITING) and not view.needs:

@@ -4,8 +4,8 @@ Owns: `Folding`, which adds entries as they come, and `view_of`. Refuses: the re
 journal, and the graph's code.
 
 Who watches a run folds all of its entries, while the run is at full speed and in the same process. So the most
-frequent entry, a step that has finished, has the shortest way, and what a picture needs is counted on the way
-(`Counting`) instead of looked for in all steps at each look.
+frequent entry, a step that has finished, is kept as it is until somebody asks for that step (`Folding.follow`), and
+what a picture needs is counted on the way (`Counting`) instead of looked for in all steps at each look.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from flowbook.observe.steps import Steps
 from flowbook.observe.tallies import Tally
 from flowbook.observe.views import AttemptView, Counting, ForkView, RunView, State, StepView, WaitView
 from flowbook.plan.events import (
@@ -42,7 +43,7 @@ from flowbook.plan.events import (
     WaitBegan,
     WaitFinished,
 )
-from flowbook.plan.journal import Entry, from_entry
+from flowbook.plan.journal import Entry, from_entry, is_plain, route_of
 from flowbook.plan.mapped import Mapped
 from flowbook.plan.paths import item_of, node_of
 from flowbook.plan.records import Failure, Status
@@ -51,24 +52,6 @@ from flowbook.ports import RunRow
 
 REFUSED = 10
 """Refused payloads that a view keeps per pause."""
-
-
-class Steps(dict[str, StepView]):
-    """Path -> step, and which of them were set since they were last counted."""
-
-    def __init__(self, steps: Mapping[str, StepView] = {}) -> None:
-        super().__init__(steps)
-        self.changed: dict[str, None] = dict.fromkeys(steps)
-
-    def __setitem__(self, path: str, step: StepView) -> None:
-        super().__setitem__(path, step)
-        self.changed[path] = None
-
-    def news(self) -> list[StepView]:
-        """The steps that were set since the last call, as they are now."""
-        found = [self[path] for path in self.changed]
-        self.changed.clear()
-        return found
 
 
 def view_of(
@@ -93,8 +76,10 @@ class Folding:
         self.run_id, self.spec, self.input = run_id, spec, input
         self.seq = 0
         """The last entry that was added."""
-        self.steps = Steps()
+        self.steps = Steps(_whole)
         self._counting = Counting()
+        self._ways = {str(n["name"]): len(n.get("ways", ())) for n in spec.get("nodes", ())}
+        """Node -> how many ways lead out of it."""
         self.tallies: dict[str, Tally] = {}
         """Path of a map -> its items."""
         self.failure: Failure | None = None
@@ -107,6 +92,13 @@ class Folding:
         """Add entries, in order."""
         for entry in entries:
             self.add(entry)
+
+    def follow(self, entries: Iterable[Entry]) -> None:
+        """Add entries of a run that goes on, in order: a step that is finished and has no other row is not read yet."""
+        for entry in entries:
+            if self.undoing or not is_plain(entry) or not self.steps.say(entry.path, entry):
+                self.add(entry)
+            self.seq = entry.seq
 
     def add(self, entry: Entry) -> None:  # noqa: C901  one case per event
         event = from_entry(entry)
@@ -179,13 +171,14 @@ class Folding:
                     self.failure = self.failed_path = None
                     for tally in self.tallies.values():
                         tally.again()
-                for path, step in self.steps.items():
+                for path, step in self.steps.read():
                     if step.state is State.FAILED and bool(step.undoes) is self.undoing:
                         again = State.RUNNING if path in self.tallies else State.RETRYING
                         self.steps[path] = replace(step, state=again)
             case RunForked(path, edits, parent, changes):
                 self.forked = ForkView(parent, path, edits, changes)
-                self.steps = Steps({p: replace(s, kept=True) for p, s in self.steps.items()})
+                for known, step in self.steps.all():
+                    self.steps[known] = replace(step, kept=True)
             case CancelRequested(by) | RunCancelled(by):
                 self.cancelled_by = by
             case _:
@@ -193,21 +186,31 @@ class Folding:
 
     def view(self, row: RunRow, running: Mapping[str, int], needs: str | None = None) -> RunView:
         """The view now; ``running``: path -> attempt under way in this process."""
-        for step in self.steps.news():
-            self._counting.count(step)
-        kept, self.steps = self.steps, Steps(self.steps)  # what is true of this moment alone is not kept
-        self.steps.changed.clear()
-        try:
+        self._count()
+        with self.steps.moment():  # what is true of this moment alone is not kept
             self._now(row.status, running)
             return RunView(
                 id=row.id, flow=row.flow, version=row.version, status=row.status, key=row.key, input=self.input,
-                spec=self.spec, steps=tuple(self.steps.values()), failure=self.failure, failed_path=self.failed_path,
+                spec=self.spec, steps=self.steps.firings(), failure=self.failure, failed_path=self.failed_path,
                 created_at=row.created_at, started_at=row.started_at, ended_at=row.ended_at, lost=row.lost,
                 seq=self.seq, needs=needs, cancelled_by=self.cancelled_by, metadata=row.metadata, forked=self.forked,
-                counted=self._counting.overview(self.steps.news()),
+                counted=self._counting.overview(s for s in self.steps.news() if isinstance(s, StepView)),
             )  # fmt: skip
-        finally:
-            self.steps = kept
+
+    def _count(self) -> None:
+        """Count what is new. Of rows that were not read the latest one of each node is, for the picture."""
+        counting, ways = self._counting, self._ways
+        for step in self.steps.news():
+            if type(step) is Entry:
+                node = node_of(step.path)
+                way = 0 if ways.get(node) == 1 else route_of(step) or 0
+                counting.count_row(step, node, way)
+            else:
+                counting.count(step)  # type: ignore[arg-type]  # it is no row
+        for node in counting.unread:
+            if isinstance(row := counting.nodes[node], Entry):
+                counting.nodes[node] = self.steps[row.path]
+        counting.unread.clear()
 
     def _now(self, status: Status, running: Mapping[str, int]) -> None:
         items = Counter(item_of(path)[0] for path in running if path.endswith("]"))
@@ -218,7 +221,7 @@ class Folding:
             if step is None or step.state is not State.RUNNING or step.attempts[-1].number != number:
                 self._attempt(path, AttemptView(number, None, None, None), State.RUNNING)
         if status.over:
-            for path, step in self.steps.items():
+            for path, step in self.steps.read():
                 if step.state in (State.RUNNING, State.RETRYING, State.WAITING):
                     self.steps[path] = replace(step, state=State.CANCELLED)
         for path, tally in self.tallies.items():
@@ -226,15 +229,7 @@ class Folding:
 
     def _finished(self, event: StepFinished, entry: Entry) -> None:
         """A step of the run's own way has finished; `_attempt` does the same for all that can happen."""
-        path, old, new = event.path, self.steps.get(event.path), AttemptView(event.attempt, None, entry.at, None)
-        state = State.SKIPPED if event.skipped else State.FINISHED
-        if old is None:
-            attempts, wait, child = _added((), new), None, None
-        else:
-            attempts, wait, child = _added(old.attempts, new), old.wait, old.child
-        self.steps[path] = StepView(
-            path, node_of(path), state, attempts, event.seconds, event.route, event.result, wait=wait, child=child
-        )
+        self.steps[event.path] = _done(event, entry, self.steps.get(event.path))
 
     def _woken(self, path: str, entry: Entry, result: Any, route: int | None) -> StepView:
         """A pause that is over; one that was over at once has no beginning."""
@@ -286,6 +281,27 @@ class Folding:
         if undoes in self.steps and state is State.FINISHED:
             self.steps[undoes] = replace(self.steps[undoes], state=State.UNDONE)
         return step
+
+
+def _whole(entry: Entry) -> StepView:
+    """The step that a row says all of. Raises `Undecodable` if the row is damaged."""
+    event = from_entry(entry)
+    if not isinstance(event, StepFinished):
+        raise TypeError(f"journal row {entry.seq} is kept for a step that has finished, and is {event!r}")
+    return _done(event, entry, None)
+
+
+def _done(event: StepFinished, entry: Entry, old: StepView | None) -> StepView:
+    """A step that has finished; ``old``: what was known of it."""
+    path, new = event.path, AttemptView(event.attempt, None, entry.at, None)
+    state = State.SKIPPED if event.skipped else State.FINISHED
+    if old is None:
+        attempts, wait, child = _added((), new), None, None
+    else:
+        attempts, wait, child = _added(old.attempts, new), old.wait, old.child
+    return StepView(
+        path, node_of(path), state, attempts, event.seconds, event.route, event.result, wait=wait, child=child
+    )
 
 
 def _added(attempts: tuple[AttemptView, ...], new: AttemptView) -> tuple[AttemptView, ...]:

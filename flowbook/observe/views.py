@@ -6,7 +6,7 @@ connections, and the graph's code: a view can be had of any run, also where its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from flowbook.observe.tallies import ItemsView
+from flowbook.plan.journal import Entry
 from flowbook.plan.records import Failure, Status
 from flowbook.quick import quick
 
@@ -152,8 +153,8 @@ class RunView:
     input: Mapping[str, Any]
     spec: Mapping[str, Any]
     """The topology as JSON (`Definition.spec`); empty when it is not known."""
-    steps: tuple[StepView, ...]
-    """In the order in which the paths first appear in the journal."""
+    steps: Sequence[StepView]
+    """In the order in which the paths first appear in the journal. Never changed."""
     failure: Failure | None
     failed_path: str | None
     created_at: datetime
@@ -212,7 +213,9 @@ class Counting:
     """An overview while steps are added and changed."""
 
     def __init__(self) -> None:
-        self.nodes: dict[str, StepView] = {}
+        self.nodes: dict[str, StepView | Entry] = {}
+        """Node -> its latest firing, or the row of it until it has been read (`unread`)."""
+        self.unread: set[str] = set()
         self.firings: dict[str, int] = {}
         self.gone: set[tuple[str, int]] = set()
         self.undoing: dict[str, StepView] = {}
@@ -242,9 +245,19 @@ class Counting:
         if step.state in _WENT_ON:
             self.gone.add((step.node, step.route or 0))
 
+    def count_row(self, row: Entry, node: str, way: int) -> None:
+        """A step that appears and has finished at once, whose row nobody has read; ``way``: which one it went."""
+        self._finished.add(row.path)
+        self._seen.add(row.path)
+        self.firings[node] = self.firings.get(node, 0) + 1
+        self.nodes[node] = row
+        self.unread.add(node)
+        self.gone.add((node, way))
+
     def overview(self, moment: Iterable[StepView] = ()) -> Overview:
-        """As it is; ``moment``: steps that are different for this moment alone."""
-        nodes, firings = dict(self.nodes), dict(self.firings)
+        """As it is, when all has been read; ``moment``: steps that are different for this moment alone."""
+        nodes: dict[str, StepView] = dict(self.nodes)  # type: ignore[arg-type]  # no row is left among them
+        firings = dict(self.firings)
         undoing, waiting = dict(self.undoing), dict(self.waiting)
         done = len(self._finished)
         for step in moment:

@@ -86,9 +86,11 @@ class Watch:
         fresh, self._fresh = self._fresh, []
         news = []
         for entries, ack in fresh:
-            first = ack.seq - len(entries) + 1
-            told = (Entry(e.kind, e.path, e.attempt, e.payload, first + i, ack.at) for i, e in enumerate(entries))
-            news += [e for e in told if e.seq > after]
+            seq = ack.seq - len(entries)
+            for e in entries:
+                seq += 1
+                if seq > after:
+                    news.append(Entry(e.kind, e.path, e.attempt, e.payload, seq, ack.at))
         return news
 
     async def _loop(self) -> None:
@@ -99,7 +101,7 @@ class Watch:
         while True:
             news = self._news(fold.seq)
             if news and news[0].seq == fold.seq + 1 and self._local(self._run_id):
-                fold.add_all(news)
+                fold.follow(news)
                 row = replace(row, status=_ENDS.get(news[-1].kind, Status.RUNNING))
             elif news or not self._local(self._run_id):
                 row, needs = await self._catch_up(fold)

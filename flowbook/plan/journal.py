@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal, assert_never
+from typing import Any, Final, Literal, assert_never
 from uuid import UUID
 
 from flowbook.codec import decode, encode
-from flowbook.codec.wire import SCALARS
+from flowbook.codec.wire import PLAIN, SCALARS
 from flowbook.errors import Undecodable
 from flowbook.plan.events import (
     AttemptFailed,
@@ -216,6 +216,24 @@ def from_entry(entry: Entry) -> Event:  # noqa: C901  one case per kind
                 assert_never(entry.kind)
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise Undecodable(f"journal row {entry.seq} of kind {entry.kind!r} is damaged: {error!r}") from error
+
+
+_PLAIN_HEADS: Final = {PLAIN + b"[%d," % shape for shape in (_UPDATE, _VALUE, _NOWHERE)}
+_HEAD: Final = len(PLAIN) + 3
+
+
+def is_plain(entry: Entry) -> bool:
+    """Is it the outcome of a step of the run's own graph, and no other kind of outcome? False where only reading all of
+    it would tell.
+    """
+    path = entry.path
+    return entry.kind is Kind.FINISHED and entry.payload[:_HEAD] in _PLAIN_HEADS and path[-1] != "]" and "/" not in path
+
+
+def route_of(entry: Entry) -> int | None:
+    """Which way a step went that `is_plain`; None: there is only one."""
+    body: Any = decode(entry.payload)
+    return body[2] if len(body) > 2 else None
 
 
 def read_back(event: StepFinished) -> StepFinished | None:
