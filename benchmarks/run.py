@@ -33,6 +33,7 @@ OWN = {
     "QUERY": HERE / "queries.py",
     "LIVE": HERE / "live.py",
     "PAGE": HERE / "page.py",
+    "AGENT": HERE / "agent.py",
 }
 """Workloads that only we have, and their scripts."""
 WORKLOADS = ("W1", "W2", "W5", "W6", "SQL", "IDLE", *OWN)
@@ -99,6 +100,11 @@ def verdicts(results: Results, limit: str) -> Iterator[tuple[str, str, bool]]:
             value = max(m[f"{verb}_ms"] for m in lists)
             yield f"QUERY: {verb} among 100,000 runs < 50 ms", f"{value:g} ms", value < 50
     yield from _looked_at(results)
+    agent = results.get(("flowbook", "AGENT"))
+    if agent:
+        stored, later = agent[0]["stored_per_byte"], agent[0]["last_to_first"]
+        yield "AGENT, 800 turns: stored <= 1.3x of the messages", f"{stored:g}x", stored <= 1.3
+        yield "AGENT: turn 800 <= 1.3x of turn 10 (CPU, with its request)", f"{later:g}x", later <= 1.3
     growth = results.get(("flowbook", "W6"))
     if growth:
         value = statistics.median(m["engine_ms_5000"] / m["engine_ms_100"] for m in growth)

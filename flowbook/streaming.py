@@ -21,6 +21,7 @@ from uuid import UUID
 from flowbook.errors import SignatureRefused, UsageError
 from flowbook.observe.events import RunEvent, of_chunk, of_entry
 from flowbook.plan.journal import Entry
+from flowbook.plan.quotes import Reader
 from flowbook.plan.streamed import BEGINNING, Chunk, News
 from flowbook.run.values import shown
 
@@ -75,6 +76,7 @@ async def stream(app: App, run_id: UUID, after: str | None = None) -> AsyncItera
         except SignatureRefused:
             return value  # somebody else's pickle stays closed; the rest of the story goes on
 
+    reader = Reader()
     with app.readers.reading(run_id) as bell:
         while True:
             bell.clear()
@@ -86,7 +88,7 @@ async def stream(app: App, run_id: UUID, after: str | None = None) -> AsyncItera
                     event = of_chunk(one, position(seq, n))
                 else:
                     seq = one.seq
-                    event = of_entry(one, run_id, position(seq, n), seen)
+                    event = of_entry(one, run_id, position(seq, n), seen, reader.event)
                 if event is not None:
                     yield event
             if news.more_entries or news.more_chunks:

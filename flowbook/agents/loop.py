@@ -19,7 +19,9 @@ from flowbook.agents.models import WORTH_ANOTHER, Answer, Clients, Message, Ques
 from flowbook.agents.pricing import check_priced
 from flowbook.agents.settings import Budget, Model, Settings, models_of
 from flowbook.agents.tools import runnable, tool_of
+from flowbook.codec import fresh
 from flowbook.errors import BudgetReached, DeclarationError, TurnsReached
+from flowbook.graph.binding import Uncopied, uncopied
 from flowbook.graph.durations import Duration
 from flowbook.graph.expression import END_NODE, START_NODE, branch
 from flowbook.graph.flow import Graph, graph
@@ -90,11 +92,11 @@ def agent(
     leave = approve if callable(approve) else tuple(approve)
 
     @step(retries=retries, timeout=timeout, backoff=BACKOFF, retry_on=WORTH_ANOTHER)
-    async def ask_model(state: Any, ctx: Any, model_clients: Clients) -> Any:
+    async def ask_model(state: Uncopied, ctx: Any, model_clients: Clients) -> Any:
         return await turn(settings, called, output, history, state, ctx, model_clients)
 
     @step
-    async def run_tools(messages: Any, ctx: Any) -> Any:
+    async def run_tools(messages: Uncopied, ctx: Any) -> Any:
         calls = messages[-1]["tool_calls"]
         return {"messages": await ctx.gather(*(answered(c, called, leave, ctx) for c in calls))}
 
@@ -110,6 +112,7 @@ def agent(
     )
 
 
+@uncopied
 def goes_on(state: Any) -> str:
     """Where a conversation goes after an answer."""
     last = state["messages"][-1]
@@ -128,7 +131,10 @@ async def turn(
     new: list[Message] = []
     if not turns:
         new.append({"role": "user", "content": state["question"]})
-    shown = [*messages, *new] if history is None else history([*messages, *new])
+    shown: Any = [*messages, *new]
+    if history is not None:
+        copies: Any = fresh(shown)
+        shown = history(copies)
     system = [{"role": "system", "content": settings.instructions}] if settings.instructions else []
     question = Question(
         [*system, *shown],
@@ -151,12 +157,10 @@ def _check_limits(settings: Settings, turns: Sequence[Any], budget: Any, ctx: An
     if len(turns) >= most:
         raise TurnsReached(f"{settings.name} has asked its model {len(turns)} times, and may {most} times; {further}")
     usd = budget.get("usd") or settings.budget.usd
-    spent = sum(t["usd"] or 0.0 for t in turns)
-    if usd is not None and spent >= usd:
+    if usd is not None and (spent := sum(t["usd"] or 0.0 for t in turns)) >= usd:
         raise BudgetReached(f"{settings.name} has spent ${spent:.4f} of ${usd:.4f}; {further}")
     tokens = budget.get("tokens") or settings.budget.tokens
-    used = sum(t["in"] + t["out"] for t in turns)
-    if tokens is not None and used >= tokens:
+    if tokens is not None and (used := sum(t["in"] + t["out"] for t in turns)) >= tokens:
         raise BudgetReached(f"{settings.name} has used {used:,} of {tokens:,} tokens; {further}")
 
 

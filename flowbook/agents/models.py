@@ -149,8 +149,8 @@ async def _chat(client: Any, model: Model, question: Question, on_text: OnText) 
         name, schema = question.output
         options["response_format"] = {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
     stream = await client.chat.completions.create(
-        model=model.name, messages=list(question.messages), stream=True,
-        stream_options={"include_usage": True}, **options,
+        model=model.name, messages=[], stream=True, stream_options={"include_usage": True},
+        extra_body=_as_it_is(messages=question.messages), **options,
     )  # fmt: skip
     state: Any = ChatCompletionStreamState()
     thinking: list[str] = []
@@ -175,6 +175,11 @@ async def _chat(client: Any, model: Model, question: Question, on_text: OnText) 
     return message, tokens, "".join(thinking)
 
 
+def _as_it_is(**conversation: Sequence[Message]) -> dict[str, Any]:
+    """A conversation on its way around the client's check of each of its parts: of 1,600 messages it takes 0.3 s."""
+    return {name: list(messages) for name, messages in conversation.items()}
+
+
 async def _responses(client: Any, model: Model, question: Question, on_text: OnText) -> Told:
     options: dict[str, Any] = {}
     if question.tools:
@@ -184,8 +189,9 @@ async def _responses(client: Any, model: Model, question: Question, on_text: OnT
         options["text"] = {"format": {"type": "json_schema", "name": name, "schema": schema, "strict": False}}
     whole: Any = None
     stream = await client.responses.create(
-        model=model.name, input=_items(question.messages), stream=True, store=False, **options
-    )
+        model=model.name, input=[], stream=True, store=False,
+        extra_body=_as_it_is(input=_items(question.messages)), **options,
+    )  # fmt: skip
     async with stream:
         async for event in stream:
             if event.type == "response.output_text.delta":

@@ -18,6 +18,7 @@ from flowbook.errors import DeclarationError
 from flowbook.graph.binding import wants_context
 from flowbook.graph.flow import Graph
 from flowbook.graph.step import Step, step
+from flowbook.plan.quotes import as_json
 
 LONGEST = 100_000
 """Characters of a result that a model is told: more would fill its window."""
@@ -119,6 +120,8 @@ def told(result: Any) -> str:
 
 
 def _json(value: Any) -> str:
+    if (text := as_json(value)) is not None:
+        return text  # what a quote of it is put together from
     import pydantic_core
 
     return pydantic_core.to_json(value, fallback=repr, inf_nan_mode="constants").decode()

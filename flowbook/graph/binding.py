@@ -10,14 +10,15 @@ its default.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowbook.errors import BindingError
 from flowbook.graph.step import Step
 
 _NOTHING: Mapping[str, Any] = {}
+_Router = TypeVar("_Router", bound=Callable[..., Any])
 
 
 class StateView(Mapping[str, Any]):
@@ -57,6 +58,24 @@ def wants_context(parameter: inspect.Parameter) -> bool:
     return parameter.name == "ctx" or getattr(note, "__name__", note) in ("Context", "fb.Context", "flowbook.Context")
 
 
+if TYPE_CHECKING:
+    Uncopied = Any
+else:
+
+    class Uncopied:
+        """Annotates a parameter that gets the record's own value and no copy of it, of the state a plain dict.
+
+        Its step must not change what it is given. For steps of our own that look at much and change nothing: a
+        conversation would be copied anew at each of its turns.
+        """
+
+
+def uncopied(router: _Router) -> _Router:
+    """The same for the state that a router is given."""
+    router.__dict__["uncopied"] = True
+    return router
+
+
 @dataclass(frozen=True, slots=True)
 class Slots:
     """What a step asks for, looked up once."""
@@ -65,6 +84,8 @@ class Slots:
     """(name, wants the context, has a default) of each parameter that is filled by name."""
     context: bool
     """True if one of them wants the context."""
+    uncopied: frozenset[str]
+    """Those that are annotated `Uncopied`."""
     positional: bool
     """True if some are positional-only, or are ``*args`` or ``**kwargs``, which durable calls may fill."""
 
@@ -85,6 +106,7 @@ def slots(step: Step) -> Slots:
         cached = Slots(
             tuple((p.name, wants_context(p), p.default is not inspect.Parameter.empty) for p in filled),
             any(wants_context(p) for p in filled),
+            frozenset(p.name for p in filled if getattr(p.annotation, "__name__", p.annotation) == "Uncopied"),
             any(p.kind in _BY_PLACE for p in step.signature.parameters.values()),
         )
         step.__dict__["_slots"] = cached

@@ -261,10 +261,15 @@ def of_chunk(chunk: Chunk, position: str) -> Streamed:
     )  # fmt: skip
 
 
-def of_entry(entry: Entry, run_id: UUID, position: str, shown: Shown) -> RunEvent | None:  # noqa: C901  one case each
-    """The event of a journal row; None for a row that tells nobody anything. Raises `Undecodable`."""
+def of_entry(  # noqa: C901  one case each
+    entry: Entry, run_id: UUID, position: str, shown: Shown, read: Callable[[Entry], plan.Event] = from_entry
+) -> RunEvent | None:
+    """The event of a journal row; None for a row that tells nobody anything. Raises `Undecodable`.
+
+    ``read``: what makes events of rows, `quotes.Reader.event` of one that reads them in order.
+    """
     here: dict[str, Any] = {"run_id": run_id, "position": position, "at": entry.at}
-    match from_entry(entry):
+    match read(entry):
         case plan.StepStarted(path, attempt):
             return StepStarted(path, attempt, **here) if attempt else None
         case plan.StepFinished(path, attempt, result, _, _, seconds, skipped):

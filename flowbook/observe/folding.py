@@ -46,6 +46,7 @@ from flowbook.plan.events import (
 from flowbook.plan.journal import Entry, from_entry, is_plain, route_of
 from flowbook.plan.mapped import Mapped
 from flowbook.plan.paths import item_of, node_of
+from flowbook.plan.quotes import filled
 from flowbook.plan.records import Failure, Status
 from flowbook.plan.undoing import undone_by
 from flowbook.ports import RunRow
@@ -103,6 +104,8 @@ class Folding:
     def add(self, entry: Entry) -> None:  # noqa: C901  one case per event
         event = from_entry(entry)
         self.seq = entry.seq
+        if type(event) is StepFinished and event.quotes:
+            event = filled(event, lambda path: self.steps[path].result if path in self.steps else None)
         if type(event) is StepFinished and not self.undoing:
             self._finished(event, entry)
             return

@@ -45,6 +45,7 @@ from flowbook.plan.events import (
 from flowbook.plan.halting import halted
 from flowbook.plan.mapping import begun, finished, is_open, map_token, results
 from flowbook.plan.paths import node_of
+from flowbook.plan.quotes import filled
 from flowbook.plan.racing import standing, without_losers
 from flowbook.plan.records import ROOT, Child, Delta, HandedOut, Phase, Run, Status, Token, Trouble, View, Waiting
 from flowbook.plan.tokens import Movement
@@ -80,6 +81,9 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
     match event:
         case StepStarted(path, attempt):
             return replace(run, seq=seq, started=laid_aside(run.started, path, attempt))
+        case StepFinished(quotes=quotes) if quotes:
+            calls = run.calls
+            return apply(graph, run, filled(event, lambda p: calls[p].result), seq)
         case StepFinished(path, _, result, update, route):
             token = _standing_at(run, path)
             if event.halts:

@@ -44,6 +44,8 @@ class StepFinished:
     """True: its condition did not hold, so nothing ran and nothing is changed."""
     halts: Literal["", "result", "state"] = ""
     """Not empty: the step has ended the run, with its result or with the state as the run's."""
+    quotes: tuple[tuple[tuple[str | int, ...], str, str], ...] = ()
+    """Texts of the result that are those of its own calls, and left out here (`plan/quotes.py`)."""
 
 
 @dataclass(frozen=True, slots=True)

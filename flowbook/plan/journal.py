@@ -6,7 +6,7 @@ A payload is one encoded list or mapping, short, because one is written per step
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Literal, assert_never
@@ -261,6 +261,9 @@ def _finished_body(event: StepFinished) -> list[Any]:
         return [_HALT if event.halts == "result" else _STOP, event.result, None, round(event.seconds * 1000)]
     shape = _UPDATE if event.update is event.result else _VALUE if event.update else _NOWHERE
     milliseconds = round(event.seconds * 1000)
+    if event.quotes:
+        quotes = [[list(where), path, form] for where, path, form in event.quotes]
+        return [shape, event.result, event.route, milliseconds, quotes]
     if milliseconds:
         return [shape, event.result, event.route, milliseconds]
     return [shape, event.result] if event.route is None else [shape, event.result, event.route]
@@ -304,7 +307,7 @@ def _finished(
         _, result, shown, digest, at, spent, *rest = body
         call = Call(shown, digest, moment(at), result)
         return CallFinished(entry.path, entry.attempt, call, spent / 1000, *rest)
-    shape, result, route, milliseconds = (*body, None, None)[:4]
+    shape, result, route, milliseconds, quotes = (*body, None, None, None)[:5]
     match shape:
         case 0:
             update = result
@@ -318,7 +321,11 @@ def _finished(
             return StepFinished(entry.path, entry.attempt, result, {}, None, seconds, halts=halts)
         case _:
             raise Undecodable(f"journal row {entry.seq} is of shape {shape!r}, which this version does not know")
-    return StepFinished(entry.path, entry.attempt, result, update, route, (milliseconds or 0) / 1000, shape == _SKIPPED)
+    seconds = (milliseconds or 0) / 1000
+    finished = StepFinished(entry.path, entry.attempt, result, update, route, seconds, shape == _SKIPPED)
+    if not quotes:
+        return finished
+    return replace(finished, quotes=tuple((tuple(where), path, form) for where, path, form in quotes))
 
 
 def _failure(failure: Failure) -> list[Any]:

@@ -18,6 +18,7 @@ from flowbook.plan.events import ChildFinished, MapFinished, StepFinished, WaitF
 from flowbook.plan.forks import point_unknown
 from flowbook.plan.journal import OUTCOMES, Entry, from_entry
 from flowbook.plan.mapping import results
+from flowbook.plan.quotes import filled
 from flowbook.plan.records import Phase, Run, Token, View
 
 
@@ -69,6 +70,8 @@ def moment(graph: Graph, beginning: Run, entries: Iterable[Entry], where: str | 
 
 def _at(graph: Graph, run: Run, entry: Entry) -> Moment:
     event, token = from_entry(entry), _standing(run, entry.path)
+    if isinstance(event, StepFinished):
+        event = filled(event, lambda path: run.calls[path].result)
     if token is not None and isinstance(event, StepFinished | WaitFinished | ChildFinished):
         values = merge(graph.schema, token.view.values, event.update)
         return Moment(entry.path, token.id, entry.seq, entry.at, token.view, values, True, event.result, event.route)

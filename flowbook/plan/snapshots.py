@@ -34,7 +34,7 @@ from flowbook.plan.records import (
     Waiting,
 )
 
-RECORD_VERSION = 13
+RECORD_VERSION = 14
 """Raised whenever a record in `records.py` changes its shape."""
 
 FIRST = 500

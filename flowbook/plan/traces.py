@@ -22,8 +22,9 @@ from flowbook.plan.events import (
     StepFinished,
     WaitFinished,
 )
-from flowbook.plan.journal import Entry, from_entry
+from flowbook.plan.journal import Entry
 from flowbook.plan.paths import node_of
+from flowbook.plan.quotes import Reader
 from flowbook.plan.records import Failure, Phase, Run, View
 
 
@@ -58,9 +59,9 @@ class Trace:
 def trace(graph: Graph | None, beginning: Run | None, entries: Iterable[Entry]) -> Trace:
     """Trace a run; without its code (None, None) what was given and the state are left out."""
     found: dict[str, Firing] = {}
-    run = beginning
+    run, reader = beginning, Reader()
     for entry in entries:
-        event = from_entry(entry)
+        event = reader.event(entry)
         match event:
             case StepFinished() | WaitFinished() | ChildFinished():
                 inputs = None if graph is None or run is None else _inputs(graph, run, entry.path)

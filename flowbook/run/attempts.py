@@ -164,11 +164,12 @@ async def body(
         given = {**wired(step.wiring, Sources(view.results, bench.given(), view.values), command.node), **given}
     open_ = left_open(step, view.values, view.results, given)
     resources = await resources_for(bench, step, open_) if open_ else {}
-    bound = bind(step, view.values, view.results, ctx, resources, given)
+    bound, shared = bind(step, view.values, view.results, ctx, resources, given), slots(step).uncopied
     for name, value in bound.items():
         if type(value) in ATOMS or (ctx is not None and value is ctx) or name in resources:
             continue
-        bound[name] = await opened(value, bench.key, bench.recompute)
+        if name not in shared:
+            bound[name] = await opened(value, bench.key, bench.recompute)
     if type(step) is Body:
         bound |= step.accept({name: value for name, value in bound.items() if name != step.context})
     returned = await performed(bench, step, bound, resources)
@@ -259,7 +260,11 @@ async def way_on(bench: Bench, node: Node, view: View, update: Mapping[str, Any]
     """Which case the branch behind a node takes: its router sees the state after the step's update."""
     assert node.router is not None
     values = merge(bench.graph.schema, view.values, update)
-    label = node.router(await shown(bench, values) if has_placeholders(values) else StateView(Copies(values)))
+    if has_placeholders(values):
+        seen = await shown(bench, values)
+    else:
+        seen = StateView(values if getattr(node.router, "uncopied", False) else Copies(values))
+    label = node.router(seen)
     route = node.route(label)
     if route is None:
         raise BindingError(

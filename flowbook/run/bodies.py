@@ -23,8 +23,9 @@ from flowbook.graph.mapping import Map
 from flowbook.ids import plain
 from flowbook.plan.calls import Asked, outer_of
 from flowbook.plan.commands import EndHandOut, RunChild, StartStep, TakeAnswer
-from flowbook.plan.events import AttemptFailed, ChildStarted, Event, SignalRefused, StepStarted, WaitBegan
-from flowbook.plan.journal import Entry, Kind, to_entry
+from flowbook.plan.events import AttemptFailed, ChildStarted, Event, SignalRefused, StepFinished, StepStarted, WaitBegan
+from flowbook.plan.journal import Entry, Kind, from_entry, to_entry
+from flowbook.plan.quotes import LEAST, quoted
 from flowbook.plan.records import Run, View
 from flowbook.run import item_runs, scopes
 from flowbook.run.attempts import Outcome, attempt
@@ -136,9 +137,19 @@ class Bodies:
             self.streaming.put_aside(command.path)
             return Outcome(command, cancelled=True)
         if self._desk is not None and self._desk.callers:
+            called = self._desk.has_called(command.path)
             error = self._desk.leave(command.path, returned=outcome.entry is not None)
-            return outcome if error is None else Outcome(command, error=error)
+            return self._quoted(outcome, called) if error is None else Outcome(command, error=error)
         return outcome
+
+    def _quoted(self, outcome: Outcome, called: bool) -> Outcome:
+        """An outcome without the texts that its body has from its calls: they have rows of their own."""
+        entry = outcome.entry
+        if not called or entry is None or entry.kind is not Kind.FINISHED or len(entry.payload) < LEAST:
+            return outcome
+        event = outcome.event or from_entry(entry)
+        shorter = quoted(event, self._record().calls) if type(event) is StepFinished else event
+        return outcome if shorter is event else replace(outcome, entry=to_entry(shorter), event=None)
 
     def has_stopped(self, path: str) -> bool:
         """True if an attempt was cancelled by us: its body was put aside, or does not want the call any more."""

@@ -29,7 +29,7 @@ async def park(runner: Runner, until: datetime | None) -> Ending | None:
     ending = await release(runner, Status.WAITING, due_in, Ending.PARKED)
     # What has begun and was put aside leaves rows behind that are not folded in.
     if ending is not None and not runner._run.started and not runner.tools.always_suspend:
-        runner.left = Loaded(runner._run, runner._snapshot_seq, (), frozenset(), runner._given)
+        runner.left = Loaded(runner._run, runner._shots, (), frozenset(), runner._given)
     return ending
 
 

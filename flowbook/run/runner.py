@@ -22,7 +22,6 @@ from typing import Any, assert_never
 
 from flowbook.errors import Fenced, PayloadTooLarge, StateError, StoreUnavailable, ValueRefused
 from flowbook.graph.flow import Graph
-from flowbook.plan import snapshots
 from flowbook.plan.apply import apply
 from flowbook.plan.commands import (
     BeginMap,
@@ -56,12 +55,13 @@ from flowbook.run.closing import close, give_up, park, release
 from flowbook.run.ending import Ending
 from flowbook.run.judging import Judge
 from flowbook.run.latch import Latch
-from flowbook.run.loading import Loaded, fresh_run, keep, load
+from flowbook.run.loading import Loaded, fresh_run, load
 from flowbook.run.losers import standing_at, stop_losers, with_losers
 from flowbook.run.mail import requested, unread
 from flowbook.run.maps import Maps
 from flowbook.run.pauses import Pauses, ToMind
 from flowbook.run.recompute import recomputed
+from flowbook.run.shots import Shots
 from flowbook.run.together import batch, roll_back, shared
 from flowbook.run.tools import Tools
 from flowbook.run.undoing import Undoings
@@ -99,7 +99,7 @@ class Runner:
         self._seen_mail = row.mail
         self._unread = row.mail > 0
         self._read = 0
-        self._snapshot_seq = 0
+        self._shots = Shots()
         self._suspects: frozenset[str] = frozenset()
         self._barred = False
         """A suspect waits for its turn in the ward."""
@@ -187,7 +187,7 @@ class Runner:
         loaded = self._known or await (fresh_run if self._new else load)(store, graph, self.row)
         self._known = None
         self._given = loaded.given
-        self._run, self._snapshot_seq, self._suspects = loaded.run, loaded.snapshot_seq, loaded.suspects
+        self._run, self._shots, self._suspects = loaded.run, loaded.shots, loaded.suspects
         # Signals may lie unread before the last cancel: reading begins where everything is settled.
         self._read = loaded.run.floor if graph.listens else loaded.run.mail
         died = [(p, n) for p, n in loaded.lost if not self._bodies.recalls(self._run, p, n)]
@@ -405,6 +405,7 @@ class Runner:
         if not entries:
             return
         ack = await self.tools.store.append(self.row.id, self.row.epoch, entries, within)
+        self._shots.weigh(entries)
         self._run = candidate if candidate.seq == ack.seq else replace(candidate, seq=ack.seq)
         self._pauses.forget(candidate)
         await self._bodies.answer(entries)
@@ -413,8 +414,9 @@ class Runner:
         self._tell(entries, ack)
         if self.tools.always_suspend:
             await self._forget()
-        elif snapshots.due(self._snapshot_seq, ack.seq):
-            await self._snapshot()
+        elif self._shots.due(ack.seq):
+            run = replace(self._run, started={**self._run.started, **self._attempts})
+            await self._shots.take(self.tools.store, self.graph, self.row, run, self._given)
 
     async def _forget(self) -> None:
         """Drop the record and fold it anew from the store."""
@@ -422,11 +424,6 @@ class Runner:
         self._given = loaded.given
         under_way = frozenset(self._attempts)
         self._run = replace(loaded.run, started={p: n for p, n in loaded.run.started.items() if p in under_way})
-
-    async def _snapshot(self) -> None:
-        run = replace(self._run, started={**self._run.started, **self._attempts})
-        self._snapshot_seq = run.seq
-        await keep(self.tools.store, self.graph, self.row, run, self._given)
 
     # -- mail ----------------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from flowbook.plan.commands import StartStep
 from flowbook.plan.events import StepFinished, StepHandedOut
 from flowbook.plan.journal import Entry, Kind, from_entry, to_entry
 from flowbook.plan.paths import node_of
+from flowbook.plan.quotes import filled
 from flowbook.plan.records import Delta, View
 from flowbook.plan.tokens import view_after
 from flowbook.ports import RunRow, Store
@@ -57,6 +58,7 @@ async def _views(store: Store, graph: Graph, row: RunRow) -> dict[str, View]:
         if entry.kind is Kind.UNDOING:
             break
         if isinstance(event, StepFinished) and not event.skipped:
+            event = filled(event, lambda path: run.calls[path].result)  # noqa: B023  called at once
             token = next(t for t in run.tokens.values() if t.path == event.path)
             if token.at in graph.compensations:
                 view = view_after(graph, token.view, Delta(token.at, event.result, event.update))

@@ -22,6 +22,7 @@ from flowbook.graph.sign import sign
 from flowbook.graph.source import describe
 from flowbook.graph.step import step
 from flowbook.observe.views import RunView
+from flowbook.plan import snapshots
 from flowbook.testing import ScriptedModel, memory_app
 
 
@@ -274,3 +275,28 @@ def test_mistakes_are_told_where_the_agent_is_declared(options: dict[str, Any], 
     given = {"instructions": "", "model": "m", "tools": [add], **options}
     with pytest.raises(DeclarationError, match=why):
         agent("helper", given.pop("instructions"), **given)
+
+
+async def test_each_message_is_stored_once(app: App, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows and snapshots together have little more bytes than the messages, however long the conversation is."""
+    monkeypatch.setattr(snapshots, "FIRST", 20)
+    turns = 25
+
+    @step(name="look")
+    def look(n: int) -> str:
+        """Look."""
+        return f"{n} was looked at. " * 50
+
+    def after(turn: int) -> Any:
+        return lambda messages: sum(m["role"] == "assistant" for m in messages) == turn
+
+    for n in range(turns):
+        model.on(after(n), f"{n} comes next. " * 60, calls=[("look", {"n": n})] if n < turns - 1 else [])
+    it = made(model, tools=[look], max_turns=turns)
+    run = await app.start(it, {"question": "go"})
+    await run.result(timeout=60)
+    said = sum(len(json.dumps(m)) for m in (await run.state())["messages"])
+    rows = await app.store.history(run.id)
+    assert len(rows) > 3 * turns - 2
+    newest = await app.store.newest(run.id, snapshots.tag(it))
+    assert sum(len(e.payload) for e in rows) + (len(newest.payload) if newest else 0) <= 1.3 * said

@@ -19,6 +19,7 @@ from flowbook.plan.records import Status
 from flowbook.ports import RunRow
 from flowbook.run.loading import Loaded
 from flowbook.run.parked import MOST, SMALL, Parked
+from flowbook.run.shots import Shots
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -41,7 +42,7 @@ def row(**changes: Any) -> RunRow:
 
 def loaded(of: RunRow, **state: Any) -> Loaded:
     """What is known of it, with a state."""
-    return Loaded(begin(graph("f", only), of.id, state), 0, (), frozenset(), {})
+    return Loaded(begin(graph("f", only), of.id, state), Shots(), (), frozenset(), {})
 
 
 def test_the_next_claim_finds_what_was_known_and_only_once() -> None:
