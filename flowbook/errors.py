@@ -36,7 +36,10 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── AlreadyAnswered         FB332
     │   ├── HandOutFailed           FB333
     │   ├── NothingToDecide         FB334
-    │   └── CallsChanged            FB340
+    │   ├── CallsChanged            FB340
+    │   ├── NothingToReuse          FB760
+    │   ├── NotProven               FB761
+    │   └── NotExportable           FB762
     ├── StoreError              FB4xx  the database, or the way to it
     │   ├── StoreUnavailable        FB401
     │   ├── Fenced                  FB402
@@ -311,6 +314,24 @@ class CallsChanged(RunError):
     """A body that ran again did not make the durable calls that it made before, so their results fit no more."""
 
     code = "FB340"
+
+
+class NothingToReuse(RunError):
+    """No earlier run has results that a run of this flow, with this input, could reuse; the text says why."""
+
+    code = "FB760"
+
+
+class NotProven(RunError):
+    """A flow is to be promoted, and no proof of this version of it has passed; `flow.prove(...)` makes one."""
+
+    code = "FB761"
+
+
+class NotExportable(RunError):
+    """A flow cannot be written as a plain module of the same identity; the text says what is in the way."""
+
+    code = "FB762"
 
 
 class StoreError(FlowbookError):

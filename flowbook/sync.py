@@ -34,6 +34,7 @@ from flowbook.run.saying import NOTHING
 if TYPE_CHECKING:
     import pandas as pd
 
+    from flowbook.observe.planned import Plan
     from flowbook.travel import Moment
 
 
@@ -93,6 +94,21 @@ class SyncApp:
             self.display(run)
         return self.portal.call(it.result())
 
+    def plan(
+        self, graph: Graph, input: Mapping[str, Any] | None = None, *, against: SyncRun | str | UUID | None = None
+    ) -> Plan:
+        """See `App.plan`; shown in a notebook."""
+        return self.portal.call(self.app.plan(graph, input, against=_id(against)))
+
+    def reuse(
+        self, graph: Graph, input: Mapping[str, Any] | None = None, *, against: SyncRun | str | UUID | None = None
+    ) -> SyncRun:
+        """See `App.reuse`."""
+        run = SyncRun(self, self.portal.call(self.app.reuse(graph, input, against=_id(against))))
+        if self.started is not None:
+            self.started(run)
+        return run
+
     def find(self, text: str | UUID) -> SyncRun:
         """A run by id, unique prefix or short id."""
         return SyncRun(self, self.portal.call(self.app.run(text)))
@@ -137,6 +153,10 @@ class SyncApp:
 
     def __repr__(self) -> str:
         return f"<flowbook on {self.shown}>"
+
+
+def _id(run: SyncRun | str | UUID | None) -> str | UUID | None:
+    return run.id if isinstance(run, SyncRun) else run
 
 
 class SyncStream:

@@ -69,7 +69,7 @@ def changed_nodes(old: Defined, new: Defined) -> frozenset[str]:
             continue
         for role in ("step", "when", "router"):
             one, other = before.get(was.get(role, "")), after.get(node.get(role, ""))
-            if (one is None) is not (other is None) or (one and other and _identity(one) != _identity(other)):
+            if (one is None) is not (other is None) or (one and other and identity_of(one) != identity_of(other)):
                 found.add(node["name"])
         if any(was.get(part) != node.get(part) for part in ("policy", "wait", "map", "flow")):
             found.add(node["name"])
@@ -214,7 +214,7 @@ def _code(old: Defined, new: Defined) -> Iterator[str]:
         if key not in before:
             if key not in roles:
                 yield f"{role} added"
-        elif _identity(before[key]) != _identity(entry):
+        elif identity_of(before[key]) != identity_of(entry):
             yield f"{role} changed"
     gone = {key: entry for key, entry in before.items() if key not in after and key not in roles}
     yield from (f"{_kind(key, entry)} removed" for key, entry in gone.items())
@@ -253,7 +253,8 @@ def _kind(key: str, entry: Mapping[str, Any]) -> str:
     return f"{'class' if entry.get('kind') == 'class' else 'helper'} `{key}`"
 
 
-def _identity(entry: Mapping[str, Any]) -> Any:
+def identity_of(entry: Mapping[str, Any]) -> Any:
+    """What makes a callable's own code the same as another's, as far as its text tells."""
     if "text" not in entry:
         return [entry.get(k) for k in ("kind", "module", "attribute", "type", "code")]
     try:
@@ -282,7 +283,7 @@ def _names(old: Defined, new: Defined) -> Iterator[str]:
                 pass  # its reader changed, and that is said already
             case ["constant", x], ["constant", y]:
                 if old.sources["constants"].get(x) != new.sources["constants"].get(y):
-                    yield f"constant `{name}` is {_shown(new, y)} instead of {_shown(old, x)}"
+                    yield f"constant `{name}` is {shown_constant(new, y)} instead of {shown_constant(old, x)}"
             case ["data", *_], ["data", *_]:
                 pass
             case _ if was == meaning:
@@ -317,7 +318,8 @@ def _meanings(d: Defined) -> dict[tuple[str, str], list[Any]]:
     return found
 
 
-def _shown(d: Defined, key: str) -> str:
+def shown_constant(d: Defined, key: str) -> str:
+    """A stored constant as a short text."""
     try:
         text = repr(decode(base64.b64decode(d.sources["constants"][key])))
     except (FlowbookError, KeyError, ValueError):

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
 from flowbook.errors import DeclarationError, TopologyError
-from flowbook.graph import launch
 from flowbook.graph.asdata import AsData
 from flowbook.graph.binding import slots
 from flowbook.graph.checks import check
 from flowbook.graph.durations import Duration
 from flowbook.graph.expression import END_NODE, START_NODE, Case, Edge, Fragment, Routing, Unknown, fragment
 from flowbook.graph.forms import machine, of_class
+from flowbook.graph.launch import Launched
 from flowbook.graph.mapping import Map
 from flowbook.graph.names import END, START, checked
 from flowbook.graph.pause import Pause, Signal, length
@@ -57,7 +57,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Graph(AsData):
+class Graph(AsData, Launched):
     """A flow that is declared as a graph. Immutable; made by `graph` or ``%%flow``."""
 
     name: str
@@ -136,31 +136,6 @@ class Graph(AsData):
     def accept(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """A run's input as it is stored. Raises `StateError` if it does not fit."""
         return dict(given) if self.schema is None else self.schema.initial(given)
-
-    def start(
-        self,
-        *,
-        key: str | None = None,
-        namespace: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        priority: int = 0,
-        **input: Any,
-    ) -> Any:
-        """Start a run with the current app and come back at once with its handle.
-
-        Raises `NotConnected` without an app, `KeyConflict` if ``key`` names a run with another input.
-        """
-        return launch.current().start(
-            self, input, key=key, namespace=namespace, metadata=metadata or {}, priority=priority
-        )
-
-    def run(self, *, key: str | None = None, **input: Any) -> Any:
-        """Start a run, show it where there is something to show it on, and return its result.
-
-        The result is the state at the end, or what of it the flow declares as its outputs, or what a step halted the
-        run with. Raises the step's own exception if the run fails.
-        """
-        return launch.current().run(self, input, key=key)
 
     def __repr__(self) -> str:
         return f"<flow {self.name}: {' '.join(self.nodes)}>"

@@ -10,6 +10,7 @@ with its own line numbers, source and top-level ``await``.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,11 +30,13 @@ from flowbook.jupyter.mistakes import brief, usage
 from flowbook.jupyter.names import HOOK, Words
 from flowbook.jupyter.parse import Command, parse
 from flowbook.show.html import flow_html
+from flowbook.show.planned import plan_plain, planned_flow_html
 from flowbook.show.text import flow_plain
 
 if TYPE_CHECKING:
     from flowbook.app import Registered
     from flowbook.jupyter.session import Session
+    from flowbook.observe.planned import Plan
 
 COMMAND = Command(
     "NAME",
@@ -48,6 +51,8 @@ COMMAND = Command(
     },
 )
 
+PATIENCE = 3.0
+"""Seconds that the plan after an edit may take: a run may have a journal of a million rows."""
 BODY_LIMITS = frozenset({"retries", "backoff", "run_timeout"})
 """Options about attempts and time that mean something to an imperative flow."""
 _MAGIC = re.compile(r"%%flow(?=\s|\Z)(.*)", re.DOTALL)
@@ -139,12 +144,16 @@ class Hook:
             registered = self.session.declare(made)
         except FlowbookError as error:
             raise brief(error) from None
-        notes, warnings = says(made, registered, repeated=self.session.repeated(made))
+        repeated = self.session.repeated(made)
+        notes, warnings = says(made, registered, repeated=repeated)
+        edited = registered is not None and registered.previous is not None and not repeated
+        plan = plan_after(self.session, made) if edited else None
         self.session.bind(made)
         if registered is None:
             warnings.append("not connected to a database, so it cannot run yet: %flow connect URL")
-        html = flow_html(made, notes, warnings)
-        self.session.publish({"text/html": html, "text/plain": "\n".join([flow_plain(made), *notes, *warnings])})
+        html = flow_html(made, notes, warnings) if plan is None else planned_flow_html(plan, notes, warnings)
+        plain = flow_plain(made) if plan is None else plan_plain(plan)
+        self.session.publish({"text/html": html, "text/plain": "\n".join([plain, *notes, *warnings])})
 
     def clear(self) -> None:
         """Forget a cell that did not come to its end."""
@@ -198,6 +207,23 @@ class Hook:
         if missing:
             raise DeclarationError(f"--freeze names {', '.join(map(repr, missing))}, which the notebook does not have")
         return {n: namespace[n] for n in begun.freeze}
+
+
+def plan_after(session: Session, made: Graph) -> Plan | None:
+    """What an edit means for the last run; None: there is none, or its code is this very code.
+
+    It is there by the way, so nothing that goes wrong with it, or takes long, holds up the cell.
+    """
+
+    async def within() -> Plan:
+        async with asyncio.timeout(PATIENCE):
+            return await session.app.app.plan(made)
+
+    try:
+        plan = session.app.portal.call(within())
+    except (FlowbookError, TimeoutError):
+        return None
+    return plan if plan.changes else None
 
 
 def says(made: Graph, registered: Registered | None, *, repeated: bool) -> tuple[list[str], list[str]]:

@@ -65,7 +65,7 @@ def complete(text: str, session: Session) -> Sequence[str] | None:
         return ["keep", "cancel"]
     if before == "--status":
         return [s.value for s in Status]
-    if before == "--flow" or (command in ("run", "graph") and len(words) == 2 and not current.startswith("-")):
+    if before == "--flow" or (command in ("run", "graph", "plan") and len(words) == 2 and not current.startswith("-")):
         return session.flow_names()
     runs = 2 if command == "diff" else 1 if command in RUN_COMMANDS else 0
     if len(words) <= runs + 1 and not current.startswith("-"):
@@ -75,7 +75,9 @@ def complete(text: str, session: Session) -> Sequence[str] | None:
         return found
     if command == "interrupt" and len(words) == 2:
         return ["keep", "cancel"]
-    if command == "run" and not current.startswith("-"):
+    if before in ("--reuse", "--against"):
+        return ["last", *(short(i) for i in session.app.runs(limit=20).ids())] if session.connected else ["last"]
+    if command in ("run", "plan") and not current.startswith("-"):
         return [f"{name}=" for name in inputs(session, words[1])]
     return [*_options(TABLE[command].options), "--help"]
 

@@ -22,6 +22,7 @@ from flowbook.graph.subflow import Subflow
 from flowbook.observe.diffs import Diff
 from flowbook.observe.evaluations import Comparison, Evaluation
 from flowbook.observe.inbox import Decisions
+from flowbook.observe.planned import Plan
 from flowbook.observe.views import RunView
 from flowbook.query import Page
 from flowbook.show.compared import diff_html
@@ -29,6 +30,7 @@ from flowbook.show.diff import diff_plain
 from flowbook.show.evaluated import comparison_html, comparison_plain, evaluation_html, evaluation_plain
 from flowbook.show.html import flow_html, flow_svg, run_html, runs_html
 from flowbook.show.inbox import inbox_html, inbox_plain
+from flowbook.show.planned import plan_html, plan_plain
 from flowbook.show.text import flow_plain, run_plain, runs_plain
 
 Form = Callable[[Any], str]
@@ -40,6 +42,7 @@ NODES: Final = (Step, Pause, Map, Subflow)
 RECORDS: Final[tuple[tuple[type, Form, Form], ...]] = (
     (Diff, diff_html, diff_plain),
     (RunView, run_html, run_plain),
+    (Plan, plan_html, plan_plain),
     (Page, lambda page: runs_html(page.rows), lambda page: runs_plain(page.rows)),
     (Decisions, inbox_html, inbox_plain),
     (Evaluation, evaluation_html, evaluation_plain),

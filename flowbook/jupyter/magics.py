@@ -28,9 +28,11 @@ from flowbook.show.diff import diff_plain
 from flowbook.show.html import flow_html, runs_html
 from flowbook.show.inbox import Inbox, inbox_html, inbox_plain
 from flowbook.show.outputs import outputs_html, outputs_plain
+from flowbook.show.planned import plan_html, plan_plain
 from flowbook.show.text import flow_plain, runs_plain
 
 if TYPE_CHECKING:
+    from flowbook.graph.flow import Graph
     from flowbook.jupyter.session import Session
     from flowbook.sync import SyncRun
 
@@ -45,7 +47,17 @@ TABLE = {
         Command(
             "run", "Start a run and show it live; back at once with its handle.",
             '%flow run research query="a text" k=5   or   %flow run research(query=q, k=n)', "FLOW [NAME=VALUE ...]",
-            {"--key K": "re-attach to the run that has this key", **_WAIT, **_INTERRUPT},
+            {
+                "--key K": "re-attach to the run that has this key",
+                "--reuse RUN": "make again only what `%flow plan` says; `last`: beside the last run with that input",
+                **_WAIT, **_INTERRUPT,
+            },
+        ),
+        Command(
+            "plan", "What a run would do: which results of the last run with that input it would reuse, why the rest "
+            "is made again, and what that may take. Nothing is executed.",
+            '%flow plan research   or   %flow plan research query="a text"   or   %flow plan research(query=q)',
+            "FLOW [NAME=VALUE ...]", {"--against RUN": "compare with this run"},
         ),
         Command(
             "runs", "A table of runs, newest first; NAME=VALUE: only those with this input.",
@@ -120,8 +132,12 @@ TABLE = {
 }  # fmt: skip
 
 
-PAIRED = frozenset({"run", "runs", "signal", "fork", "approve", "reject", "answer"})
+PAIRED = frozenset({"run", "plan", "runs", "signal", "fork", "approve", "reject", "answer"})
 """Commands that take ``key=value``."""
+
+
+CALLED = frozenset({"run", "plan"})
+"""Commands that take a call, ``research(query=q)``."""
 
 
 class Magics:
@@ -146,7 +162,7 @@ class Magics:
             print(command.help())  # noqa: T201 - the answer to --help
             return None
         parsed = parse(rest, command)
-        if (name not in PAIRED and parsed.pairs) or (name != "run" and parsed.call):
+        if (name not in PAIRED and parsed.pairs) or (name not in CALLED and parsed.call):
             raise usage(f"%flow {name} takes no inputs; `%flow {name} --help`")
         try:
             return self._verbs[name](parsed)
@@ -155,14 +171,31 @@ class Magics:
 
     def _run(self, it: Parsed) -> SyncRun:
         __tracebackhide__ = True
-        if it.call is not None:
-            name, expressions = bound(it.call)
-            graph = self._session.flow(name)
-            values = {k: self._evaluate(e) for k, e in expressions.items()}
+        graph, values = self._called(it, "run")
+        if "reuse" in it.options:
+            if "key" in it.options:
+                raise usage("a run that reuses another one is a fork of it, which has no key: leave out --key")
+            run = self._session.app.reuse(graph, values or None, against=self._beside(it, "reuse"))
         else:
-            graph, values = self._session.flow(_one(it, "run", "the flow's name")), {}
-        run = self._session.app.start(graph, {**values, **it.pairs}, key=it.options.get("key"))
+            run = self._session.app.start(graph, values, key=it.options.get("key"))
         return self.shown(run, it)
+
+    def _plan(self, it: Parsed) -> None:
+        graph, values = self._called(it, "plan")
+        plan = self._session.app.plan(graph, values or None, against=self._beside(it, "against"))
+        self._session.publish({"text/html": plan_html(plan), "text/plain": plan_plain(plan)})
+
+    def _called(self, it: Parsed, command: str) -> tuple[Graph, dict[str, Any]]:
+        """The flow and the inputs that were typed, as words or as a call."""
+        if it.call is None:
+            return self._session.flow(_one(it, command, "the flow's name")), dict(it.pairs)
+        name, expressions = bound(it.call)
+        return self._session.flow(name), {**{k: self._evaluate(e) for k, e in expressions.items()}, **it.pairs}
+
+    def _beside(self, it: Parsed, option: str) -> SyncRun | None:
+        """The run that an option names; None: the last one with that input."""
+        text = it.options.get(option)
+        return None if text in (None, "last") else self._session.run(text)
 
     def _runs(self, it: Parsed) -> None:
         limit = it.options.get("limit", "20")

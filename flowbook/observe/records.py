@@ -14,6 +14,7 @@ from typing import Any
 
 from flowbook.ids import short
 from flowbook.observe.diffs import Diff
+from flowbook.observe.planned import Plan
 from flowbook.observe.tallies import ItemsView
 from flowbook.observe.views import AttemptView, ForkView, RunView, StepView, WaitView
 from flowbook.plan.journal import Entry, from_entry
@@ -91,6 +92,27 @@ def diff_record(diff: Diff) -> dict[str, Any]:
         "state": None
         if diff.state is None
         else [{"key": k.key, "in_a": k.in_a, "in_b": k.in_b, "a": plain(k.a), "b": plain(k.b)} for k in diff.state],
+    }
+
+
+def plan_record(plan: Plan) -> dict[str, Any]:
+    """What a run would do."""
+    return {
+        "flow": plan.flow,
+        "fingerprint": plan.fingerprint,
+        "against": None if plan.against is None else str(plan.against),
+        "status": None if plan.against_status is None else plan.against_status.value,
+        "changes": list(plan.changes),
+        "input_changed": list(plan.input_changed),
+        "goes_on_at": list(plan.standing),
+        "history": plan.history,
+        "seconds": plan.seconds,
+        "usd": plan.usd,
+        "saved": plan.saved,
+        "notes": list(plan.notes),
+        "nodes": [
+            {"node": n.node, "plan": n.fate.value, "why": n.why, "seconds": n.seconds, "usd": n.usd} for n in plan.nodes
+        ],
     }
 
 

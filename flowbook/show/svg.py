@@ -58,6 +58,8 @@ class Mark:
     """``text`` with ``{}`` where the time goes that has passed since ``since``, or is left until ``until``."""
     progress: Progress | None = None
     """Of what consists of many: the items of a map, the cells of a notebook."""
+    word: str = ""
+    """What the tooltip calls the state; empty: by its own name."""
 
 
 def draw(layout: Layout, marks: Mapping[str, Mark] | None = None, taken: Collection[int] = ()) -> str:
@@ -151,7 +153,7 @@ def _card(box: Box, mark: Mark | None, running: bool) -> str:
     left, top = box.x - box.w / 2, box.y - box.h / 2
     dashed = ' stroke-dasharray="4 3"' if mark and mark.state is State.CANCELLED else ""
     classes = f"fb-node fb-{mark.state}" if mark else "fb-node"
-    title = f"{clean(box.place.name, 200)}: {mark.state}" if mark else clean(box.place.name, 200)
+    title = f"{clean(box.place.name, 200)}: {mark.word or mark.state}" if mark else clean(box.place.name, 200)
     extra = (mark.title or mark.text) if mark else note
     card = (
         f'<g class="{classes}" data-node="{box.place.id}"><title>{escape(title)}{" — " if extra else ""}'

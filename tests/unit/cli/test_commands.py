@@ -27,6 +27,7 @@ from flowbook.plan.records import Status
 COMMANDS = [
     ["runs"], ["show"], ["journal"], ["resume"], ["retry"], ["cancel"],
     ["worker"], ["start"], ["flows"],
+    ["plan"],
     ["db", "up"], ["db", "down"], ["db", "status"], ["db", "upgrade"], ["db", "url"], ["db", "psql"],
 ]  # fmt: skip
 

@@ -20,7 +20,8 @@ from flowbook.cli.psql import without_password
 from flowbook.errors import UsageError
 from flowbook.ids import new_id
 from flowbook.observe.folding import view_of
-from flowbook.observe.records import entry_record, moment, plain, run_record, view_record
+from flowbook.observe.planned import planned
+from flowbook.observe.records import entry_record, moment, plain, plan_record, run_record, view_record
 from flowbook.observe.views import RunView
 from flowbook.plan.events import (
     AttemptFailed,
@@ -102,6 +103,13 @@ def documented(command: str) -> set[str]:
         if line.startswith(f"| {command} |"):
             return set(re.findall(r"`([a-z_]+)`", line.partition("|")[2].partition("|")[2]))
     raise AssertionError(f"docs/cli.md says nothing of {command}")
+
+
+def test_the_keys_of_a_plan_are_those_of_the_documents() -> None:
+    """The same promise for plans."""
+    record = plan_record(planned("shop", "f" * 32, {"nodes": [{"name": "load"}]}, None, history=(), stale={}))
+    assert set(record) == documented("`plan`")
+    assert set(record["nodes"][0]) == documented("... each of `nodes`")
 
 
 def test_the_keys_are_those_of_the_documents() -> None:

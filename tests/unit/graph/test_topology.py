@@ -202,6 +202,12 @@ def test_verbs_go_to_the_current_app() -> None:
         def runs(self, **conditions: Any) -> Any:
             return conditions
 
+        def plan(self, graph: Any, input: Any, *, against: Any) -> Any:
+            return (graph.name, input, against)
+
+        def reuse(self, graph: Any, input: Any, *, against: Any) -> Any:
+            return (graph.name, input, against, "reused")
+
     app, flow = App(), graph("t", a)
     with pytest.raises(NotConnected, match="connect"):
         flow.run()
