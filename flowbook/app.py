@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from uuid import UUID
 
-from flowbook import deciding, ended_badly, evaluating, printed, working
+from flowbook import deciding, ended_badly, evaluating, preparing, printed, working
 from flowbook.clock import WallClock
 from flowbook.codec import encode
 from flowbook.errors import (
@@ -55,9 +55,6 @@ from flowbook.run.starting import cell_of, code_changed, same_input
 from flowbook.run.tools import Tools
 from flowbook.run.undoing import check_retry, has_compensations
 from flowbook.streaming import Readers
-
-if TYPE_CHECKING:
-    from flowbook.observe.planned import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,21 +316,7 @@ class App:
 
         return Run(self, (await travel.fork(self, run_id, at, edits or {}, graph, carry=carry)).id)
 
-    async def plan(
-        self, graph: Graph, input: Mapping[str, Any] | None = None, *, against: str | UUID | None = None
-    ) -> Plan:
-        """What a run would do: which results it would reuse, and why the rest is made again (`planning.plan`)."""
-        from flowbook import planning
-
-        return await planning.plan(self, graph, input, against=against)
-
-    async def reuse(
-        self, graph: Graph, input: Mapping[str, Any] | None = None, *, against: str | UUID | None = None
-    ) -> Run:
-        """Start a run that does no more than its plan says (`planning.reuse`)."""
-        from flowbook import planning
-
-        return await planning.reuse(self, graph, input, against=against)
+    plan, reuse = preparing.plan, preparing.reuse
 
     async def signal(self, run_id: UUID, name: str, payload: Any = None) -> RunRow:
         """Send a signal to a run, durably; whether it waits already makes no difference. The row after it.
