@@ -56,12 +56,16 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── ConditionFailed         FB777
     │   ├── DefinitionInUse         FB778
     │   └── NotDefined              FB779
-    └── AgentError              FB6xx  a model, or the loop around one
-        ├── BudgetReached           FB601
-        ├── TurnsReached            FB602
-        ├── AnswerCut               FB603
-        ├── ModelFailed             FB604
-        └── EvaluationRefused       FB620
+    ├── AgentError              FB6xx  a model, or the loop around one
+    │   ├── BudgetReached           FB601
+    │   ├── TurnsReached            FB602
+    │   ├── AnswerCut               FB603
+    │   ├── ModelFailed             FB604
+    │   └── EvaluationRefused       FB620
+    └── NotebookError           FB7xx  a notebook's cells and variables
+        ├── CheckpointRefused       FB720
+        ├── CheckpointDamaged       FB721
+        └── VariableMissing         FB722
 
 A message says what happened, where, and what to do next; values in it are shown with ``{x!r}``.
 The code is stable across releases and is what docs and searches refer to.
@@ -471,3 +475,27 @@ class EvaluationRefused(AgentError):
     """A data set or a scorer cannot be used; raised before anything runs."""
 
     code = "FB620"
+
+
+class NotebookError(FlowbookError):
+    """A notebook's cells or variables cannot be run, kept or brought back."""
+
+    code = "FB700"
+
+
+class CheckpointRefused(NotebookError):
+    """A checkpoint is not signed with this user's key, or this Python cannot read it; nothing of it was loaded."""
+
+    code = "FB720"
+
+
+class CheckpointDamaged(NotebookError):
+    """A piece of a checkpoint is gone, or was changed since it was written."""
+
+    code = "FB721"
+
+
+class VariableMissing(NotebookError):
+    """A variable was used that the restored checkpoint does not have; the text says why, and which cell makes it."""
+
+    code = "FB722"
