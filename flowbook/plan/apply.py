@@ -47,7 +47,7 @@ from flowbook.plan.mapping import begun, finished, is_open, map_token, results
 from flowbook.plan.paths import node_of
 from flowbook.plan.quotes import filled
 from flowbook.plan.racing import standing, without_losers
-from flowbook.plan.records import ROOT, Child, Delta, HandedOut, Phase, Run, Status, Token, Trouble, View, Waiting
+from flowbook.plan.records import NO_TROUBLE, ROOT, Child, Delta, HandedOut, Phase, Run, Status, Token, View, Waiting
 from flowbook.plan.tokens import Movement
 from flowbook.plan.transitions import after
 
@@ -107,8 +107,8 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
             raise IllegalTransition(f"{path} had an outcome, but no body that could have called it is under way")
         case AttemptFailed(path, _, failure, lost, final, retry_at):
             _expected_at(run, path)
-            old = run.troubles.get(path, Trouble())
-            trouble = Trouble(old.failed + (not lost), old.lost + lost, retry_at, final, failure)
+            old = run.troubles.get(path, NO_TROUBLE)
+            trouble = old.worse(failure, lost=lost, final=final, retry_at=retry_at)
             troubles = {**run.troubles, path: trouble}
             started, handed = _without(run.started, path), _without(run.handed, path)
             run = to_repeat(run, event.because)
@@ -130,14 +130,8 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
         case ChildStarted(path, child, _, number):
             return replace(run, seq=seq, children={**run.children, path: Child(child, number)})
         case ChildFinished(path, _, result):
-            token = _standing_at(run, path)
-            movement = Movement(graph, run.tokens, run.scopes, run.counts)
-            movement.finish(token, Delta(token.at, result, event.update), event.route)
-            moved = replace(
-                run, seq=seq, tokens=movement.tokens, scopes=movement.scopes, counts=movement.counts,
-                children=_without(run.children, path), troubles=_without(run.troubles, path),
-            )  # fmt: skip
-            return without_losers(moved) if movement.won else moved
+            left = _without(run.children, path)
+            return _passed(graph, run, path, result, event.update, event.route, seq=seq, children=left)
         case MapBegan() | ItemFinished() | MapFinished():
             return _map_moved(graph, run, event, seq)
         case CancelRequested(by, mail):
@@ -172,15 +166,9 @@ def _map_moved(graph: Graph, run: Run, event: MapBegan | ItemFinished | MapFinis
             children = _without(run.children, path)  # where a flow is mapped, the item was one
             return replace(run, seq=seq, fans=fans, troubles=troubles, started=started, children=children)
         case MapFinished(path, key=key):
-            token = _standing_at(run, path)
             result = results(run, event)
-            movement = Movement(graph, run.tokens, run.scopes, run.counts)
-            movement.finish(token, Delta(token.at, result, {key: result}), event.route)
-            moved = replace(
-                run, seq=seq, tokens=movement.tokens, scopes=movement.scopes, counts=movement.counts,
-                fans=_without(run.fans, path), troubles=_without(run.troubles, path),
-            )  # fmt: skip
-            return without_losers(moved) if movement.won else moved
+            left = _without(run.fans, path)
+            return _passed(graph, run, path, result, {key: result}, event.route, seq=seq, fans=left)
         case _:
             assert_never(event)
 
@@ -197,7 +185,7 @@ def lost_attempts(run: Run) -> tuple[tuple[str, int], ...]:
     return tuple(
         (path, attempt)
         for path, attempt in run.started.items()
-        if attempt > run.troubles.get(path, Trouble()).attempts and _is_expected(run, path)
+        if attempt > run.troubles.get(path, NO_TROUBLE).attempts and _is_expected(run, path)
     )
 
 
@@ -235,14 +223,23 @@ def _expected_at(run: Run, path: str) -> None:
 
 
 def _woken(graph: Graph, run: Run, event: WaitFinished, seq: int) -> Run:
-    path, token = event.path, _standing_at(run, event.path)
+    heard = {**run.heard, event.signal: event.mail} if event.signal and event.mail else run.heard
+    return _passed(
+        graph, run, event.path, event.result, event.update, event.route,
+        seq=seq, waits=_without(run.waits, event.path), heard=heard, floor=max(run.floor, event.floor),
+    )  # fmt: skip
+
+
+def _passed(
+    graph: Graph, run: Run, path: str, result: Any, update: Mapping[str, Any], route: int | None, **rest: Any
+) -> Run:
+    """The run when the token at a path, which no body of a step had, has its outcome and goes on."""
+    token = _standing_at(run, path)
     movement = Movement(graph, run.tokens, run.scopes, run.counts)
-    movement.finish(token, Delta(token.at, event.result, event.update), event.route)
+    movement.finish(token, Delta(token.at, result, update), route)
     moved = replace(
-        run, seq=seq, tokens=movement.tokens, scopes=movement.scopes, counts=movement.counts,
-        waits=_without(run.waits, path), troubles=_without(run.troubles, path),
-        heard={**run.heard, event.signal: event.mail} if event.signal and event.mail else run.heard,
-        floor=max(run.floor, event.floor),
+        run, tokens=movement.tokens, scopes=movement.scopes, counts=movement.counts,
+        troubles=_without(run.troubles, path), **rest,
     )  # fmt: skip
     return without_losers(moved) if movement.won else moved
 
@@ -260,12 +257,8 @@ def _retried(run: Run, event: RunRetried) -> Run:
 
 
 def _standing_at(run: Run, path: str) -> Token:
-    root = run.tokens[ROOT]
-    if root.path == path and root.phase is Phase.READY:  # the common case: nothing is forked
-        return root
-    for token in run.tokens.values():
-        if token.path == path and token.phase is Phase.READY:
-            return token
+    if (token := run.at(path)) is not None:
+        return token
     raise IllegalTransition(
         f"{path} ({node_of(path)}) had an outcome, but no token stands there: the journal is damaged, or the flow's "
         f"topology is not the one that this run was started with"

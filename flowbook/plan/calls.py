@@ -29,10 +29,9 @@ from flowbook.plan.commands import (
     WaitUntil,
 )
 from flowbook.plan.events import AttemptFailed, CallFinished, Event, SignalRefused, WaitBegan
-from flowbook.plan.records import Call, Letter, Phase, Run, Trouble, Waiting
+from flowbook.plan.records import NO_TROUBLE, Call, Letter, Phase, Run, Waiting
 from flowbook.plan.waiting import at_wait
 
-_NO_TROUBLE = Trouble()
 _T = TypeVar("_T")
 
 
@@ -101,8 +100,8 @@ def of_call(run: Run, event: Event, seq: int) -> Run | None:
         case AttemptFailed(call=Call() as call):
             return replace(run, seq=seq, **_ended(run, path, replace(call, seq=seq)))
         case AttemptFailed(_, _, failure, lost, final, retry_at):
-            old = run.troubles.get(path, _NO_TROUBLE)
-            trouble = Trouble(old.failed + (not lost), old.lost + lost, retry_at, final, failure)
+            old = run.troubles.get(path, NO_TROUBLE)
+            trouble = old.worse(failure, lost=lost, final=final, retry_at=retry_at)
             return replace(run, seq=seq, troubles={**run.troubles, path: trouble})
         case WaitBegan(_, names, due, mark):
             return replace(run, seq=seq, waits={**run.waits, path: Waiting(due, mark, bool(names))})
@@ -199,7 +198,7 @@ def _at_call(
     if call.policy is None:
         place = (call.path, call.token, call.name)
         return at_wait(place, call.names, run.waits.get(call.path), letters, now)
-    trouble = run.troubles.get(call.path, _NO_TROUBLE)
+    trouble = run.troubles.get(call.path, NO_TROUBLE)
     if trouble.retry_at is not None and trouble.retry_at > now:
         return WaitUntil(trouble.retry_at)
     return StartStep(call.path, call.token, call.name, trouble.attempts + 1)

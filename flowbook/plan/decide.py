@@ -32,13 +32,10 @@ from flowbook.plan.commands import (
 from flowbook.plan.halting import too_often
 from flowbook.plan.mapping import at_map, is_forgiven
 from flowbook.plan.racing import out_of_race
-from flowbook.plan.records import ROOT, Failure, Letter, Phase, Run, Status, Token, Trouble
+from flowbook.plan.records import NO_TROUBLE, ROOT, UNKNOWN, Letter, Phase, Run, Status, Token, Trouble
 from flowbook.plan.timing import time_limit, timed_out
 from flowbook.plan.undoing import undo
 from flowbook.plan.waiting import at_hand_out, at_pause, untaken
-
-_NO_TROUBLE = Trouble()
-_UNKNOWN = Failure("Unknown", "the cause was not stored", "")
 
 
 def decide(
@@ -63,7 +60,7 @@ def decide(
     if finals:
         lost = out_of_race(run, finals)
         if ROOT in lost:
-            return (FailRun(finals[0], run.troubles[finals[0]].failure or _UNKNOWN, limit),)
+            return (FailRun(finals[0], run.troubles[finals[0]].failure or UNKNOWN, limit),)
     if limit is not None and limit <= now:
         return (FailRun("", timed_out(graph), limit),)
     turns = run.limit or graph.recursion_limit
@@ -85,7 +82,7 @@ def decide(
         elif type(place) is Map:
             wants = at_map(place, token, run.fans.get(token.path), run.troubles, now)
         else:
-            wants = (_at_step(token, run.troubles.get(token.path, _NO_TROUBLE), now),)
+            wants = (_at_step(token, run.troubles.get(token.path, NO_TROUBLE), now),)
         for want in wants:
             if type(want) is WaitUntil:
                 earliest = _sooner(earliest, want.at)

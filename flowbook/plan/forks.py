@@ -68,7 +68,7 @@ def cut(graph: Graph, beginning: Run, entries: Iterable[Entry], at: str) -> Cut:
             continue
         event = from_entry(entry)
         touched |= _standing(run, points)
-        reached.update(dict.fromkeys(_paths(run)))
+        reached.update(dict.fromkeys(run.ready))
         mover = _mover(run, entry.path)
         after = apply(graph, run, event, entry.seq)
         if mover.id in touched:
@@ -79,13 +79,13 @@ def cut(graph: Graph, beginning: Run, entries: Iterable[Entry], at: str) -> Cut:
             kept.append((entry.seq, event))
             seq = max(seq, entry.seq)
         run, touched = after, _spread(run, after, mover.id, touched)
-    reached.update(dict.fromkeys(_paths(run)))
+    reached.update(dict.fromkeys(run.ready))
     if at not in reached:
         raise point_unknown(at, list(reached))
     before = beginning
     for number, event in kept:
         before = apply(graph, before, event, min(number, 0))
-    token = next((t for t in before.tokens.values() if t.path == at and t.phase is Phase.READY), None)
+    token = before.at(at)
     if token is None:
         raise PointUnknown(
             f"a run cannot begin at {at}: what it would keep, which does not depend on {at}, has passed it by (a race "
@@ -125,10 +125,6 @@ def renumbered(entries: Sequence[Entry]) -> list[Entry]:
 
 def _standing(run: Run, at: Collection[str]) -> frozenset[str]:
     return frozenset(t.id for t in run.tokens.values() if t.path in at and t.phase is Phase.READY)
-
-
-def _paths(run: Run) -> list[str]:
-    return [t.path for t in run.tokens.values() if t.phase is Phase.READY and t.path]
 
 
 def _mover(run: Run, path: str) -> Token:

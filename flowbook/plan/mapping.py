@@ -24,11 +24,8 @@ from flowbook.plan.commands import BeginMap, CollectItem, Command, EndMap, RunCh
 from flowbook.plan.events import MapFinished
 from flowbook.plan.mapped import Mapped
 from flowbook.plan.paths import item, item_of, node_of
-from flowbook.plan.records import Failure, Fan, Phase, Run, Token, Trouble
-from flowbook.plan.undoing import left_to_undo, undo_path
-
-_NO_TROUBLE = Trouble()
-_UNKNOWN = Failure("Unknown", "the cause was not stored", "")
+from flowbook.plan.racing import standing
+from flowbook.plan.records import NO_TROUBLE, UNKNOWN, Fan, Run, Token, Trouble
 
 
 def wanted(fan: Fan, concurrency: int) -> tuple[int, ...]:
@@ -72,9 +69,9 @@ def at_map(
     of_flow = isinstance(place.step, Subflow)
     for index in wanted(fan, place.concurrency):
         path = item(token.path, index)
-        trouble = troubles.get(path, _NO_TROUBLE)
+        trouble = troubles.get(path, NO_TROUBLE)
         if trouble.final:
-            commands.append(CollectItem(path, index, trouble.failure or _UNKNOWN))
+            commands.append(CollectItem(path, index, trouble.failure or UNKNOWN))
         elif of_flow:
             commands.append(RunChild(path, token.id, token.at))  # it has retries of its own
         elif trouble.retry_at is not None and trouble.retry_at > now:
@@ -93,10 +90,9 @@ def is_forgiven(graph: Graph, path: str) -> bool:
 def map_token(run: Run, path: str) -> tuple[Token, Fan, int]:
     """The token at an item's map, the map's record, and the item's place. Raises `IllegalTransition`."""
     map_path, index = item_of(path)
-    fan = run.fans.get(map_path)
-    for token in run.tokens.values():
-        if token.path == map_path and token.phase is Phase.READY and fan is not None:
-            return token, fan, index
+    fan, token = run.fans.get(map_path), run.at(map_path)
+    if token is not None and fan is not None:
+        return token, fan, index
     raise IllegalTransition(
         f"{path} had an outcome, but no map is under way there: the journal is damaged, or the flow's topology is not "
         f"the one that this run was started with"
@@ -107,16 +103,13 @@ def under_way(graph: Graph, run: Run) -> frozenset[str]:
     """The paths of all steps, items and compensations that may be under way; items that are runs of their own are not
     this run's attempts.
     """
-    if run.undoing is not None:
-        return frozenset(map(undo_path, left_to_undo(run)))
-    found: set[str] = set()
-    for token in run.tokens.values():
-        if token.phase is Phase.READY:
-            found.add(token.path)
-            place, fan = graph.nodes[token.at].step, run.fans.get(token.path)
-            if isinstance(place, Map) and isinstance(place.step, Step) and fan is not None:
-                found.update(item(token.path, i) for i in wanted(fan, place.concurrency))
-    return frozenset(found)
+    items: set[str] = set()
+    for path, fan in run.fans.items() if run.undoing is None else ():
+        token = run.at(path)
+        place = None if token is None else graph.nodes[token.at].step
+        if isinstance(place, Map) and isinstance(place.step, Step):
+            items.update(item(path, i) for i in wanted(fan, place.concurrency))
+    return standing(run) | items
 
 
 def results(run: Run, event: MapFinished) -> object:

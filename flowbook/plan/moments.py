@@ -19,7 +19,7 @@ from flowbook.plan.forks import point_unknown
 from flowbook.plan.journal import OUTCOMES, Entry, from_entry
 from flowbook.plan.mapping import results
 from flowbook.plan.quotes import filled
-from flowbook.plan.records import Phase, Run, Token, View
+from flowbook.plan.records import Run, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +51,25 @@ def moment(graph: Graph, beginning: Run, entries: Iterable[Entry], where: str | 
 
     Raises `PointUnknown` for a path that no token came to and for a row that there is not.
     """
-    run, reached, last = beginning, dict.fromkeys(_ready(beginning)), None
+    run, reached, last = beginning, dict.fromkeys(beginning.ready), None
     for entry in entries:
         here = entry.path == where and entry.kind in OUTCOMES if isinstance(where, str) else entry.seq == where
         if here:
             return _at(graph, run, entry)
         run, last = apply(graph, run, from_entry(entry), entry.seq), entry
-        reached.update(dict.fromkeys(_ready(run)))
+        reached.update(dict.fromkeys(run.ready))
     if isinstance(where, int):
         raise PointUnknown(
             f"the journal of run {run.id} has no row {where}: it has rows 1 to {last.seq if last else 0}"
         )
-    token = _standing(run, where)
+    token = run.at(where)
     if token is None:
         raise point_unknown(where, list(reached))
     return Moment(where, token.id, run.seq, last.at if last else None, token.view, token.view.values, finished=False)
 
 
 def _at(graph: Graph, run: Run, entry: Entry) -> Moment:
-    event, token = from_entry(entry), _standing(run, entry.path)
+    event, token = from_entry(entry), run.at(entry.path)
     if isinstance(event, StepFinished):
         event = filled(event, lambda path: run.calls[path].result)
     if token is not None and isinstance(event, StepFinished | WaitFinished | ChildFinished):
@@ -80,15 +80,7 @@ def _at(graph: Graph, run: Run, entry: Entry) -> Moment:
         values = merge(graph.schema, token.view.values, {event.key: result})
         return Moment(entry.path, token.id, entry.seq, entry.at, token.view, values, True, result, event.route)
     after = apply(graph, run, event, entry.seq)
-    seen = _standing(after, entry.path)
+    seen = after.at(entry.path)
     if token is None or seen is None:
         return Moment("", "", entry.seq, entry.at, run.view, after.view.values, finished=False)
     return Moment(entry.path, token.id, entry.seq, entry.at, token.view, seen.view.values, finished=False)
-
-
-def _ready(run: Run) -> list[str]:
-    return [t.path for t in run.tokens.values() if t.phase is Phase.READY and t.path]
-
-
-def _standing(run: Run, path: str) -> Token | None:
-    return next((t for t in run.tokens.values() if t.path == path and t.phase is Phase.READY), None)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from flowbook.quick import quick
@@ -148,6 +148,15 @@ class Trouble:
     def attempts(self) -> int:
         """All attempts that are known to have begun and not to have succeeded."""
         return self.failed + self.lost
+
+    def worse(self, failure: Failure, *, lost: bool, final: bool, retry_at: datetime | None) -> Trouble:
+        """What it is after one more attempt that has failed, or has died with its process."""
+        return Trouble(self.failed + (not lost), self.lost + lost, retry_at, final, failure)
+
+
+NO_TROUBLE: Final = Trouble()
+UNKNOWN: Final = Failure("Unknown", "the cause was not stored", "")
+"""Of what has failed for good, where nobody knows why any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +326,18 @@ class Run:
     def view(self) -> View:
         """The state of the run as a whole: what the root token sees."""
         return self.tokens[ROOT].view
+
+    def at(self, path: str) -> Token | None:
+        """The token of which something is wanted at a path."""
+        root = self.tokens[ROOT]
+        if root.path == path and root.phase is Phase.READY:  # the common case: nothing is forked
+            return root
+        return next((t for t in self.tokens.values() if t.path == path and t.phase is Phase.READY), None)
+
+    @property
+    def ready(self) -> list[str]:
+        """The paths at which something is wanted, in the order of the tokens; before the first node there is none."""
+        return [t.path for t in self.tokens.values() if t.phase is Phase.READY and t.path]
 
     @property
     def asks(self) -> bool:

@@ -25,7 +25,7 @@ from flowbook.plan.events import (
 from flowbook.plan.journal import Entry
 from flowbook.plan.paths import node_of
 from flowbook.plan.quotes import Reader
-from flowbook.plan.records import Failure, Phase, Run, View
+from flowbook.plan.records import Failure, Run, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,5 @@ def given(graph: Graph, node: str, view: View) -> Mapping[str, Any] | None:
 
 
 def _inputs(graph: Graph, run: Run, path: str) -> Mapping[str, Any] | None:
-    for token in run.tokens.values():
-        if token.path == path and token.phase is Phase.READY:
-            return given(graph, token.at, token.view)
-    return None
+    token = run.at(path)
+    return None if token is None else given(graph, token.at, token.view)

@@ -22,10 +22,9 @@ from flowbook.plan.commands import CancelRun, Command, FailRun, StartStep, WaitU
 from flowbook.plan.events import AttemptFailed, StepFinished, StepStarted, UndoingBegan
 from flowbook.plan.journal import Entry, Kind
 from flowbook.plan.paths import node_of
-from flowbook.plan.records import Failure, Run, Trouble, Undoing
+from flowbook.plan.records import NO_TROUBLE, UNKNOWN, Failure, Run, Undoing
 
 _TAIL = "/compensation#1"
-_NO_TROUBLE = Trouble()
 _T = TypeVar("_T")
 
 
@@ -59,21 +58,21 @@ def left_to_undo(run: Run) -> tuple[str, ...]:
     return tuple(
         path
         for path in reversed(run.done)
-        if path not in undone and not troubles.get(undo_path(path), _NO_TROUBLE).final
+        if path not in undone and not troubles.get(undo_path(path), NO_TROUBLE).final
     )
 
 
 def not_undone(run: Run) -> Mapping[str, Failure]:
     """Path of a step -> why its compensation failed for good."""
-    found = {path: run.troubles.get(undo_path(path), _NO_TROUBLE) for path in reversed(run.done)}
-    return {path: t.failure or Failure("Unknown", "", "") for path, t in found.items() if t.final}
+    found = {path: run.troubles.get(undo_path(path), NO_TROUBLE) for path in reversed(run.done)}
+    return {path: t.failure or UNKNOWN for path, t in found.items() if t.final}
 
 
 def undo(run: Run, now: datetime) -> tuple[Command, ...]:
     """What a run wants done that is being undone: the next compensation, else its end. It has no time limit."""
     assert run.undoing is not None
     for path in left_to_undo(run)[:1]:
-        trouble = run.troubles.get(undo_path(path), _NO_TROUBLE)
+        trouble = run.troubles.get(undo_path(path), NO_TROUBLE)
         if trouble.retry_at is not None and trouble.retry_at > now:
             return (WaitUntil(trouble.retry_at),)  # those before it wait with it: the order is kept
         return (StartStep(undo_path(path), "", node_of(path), trouble.attempts + 1, undoes=path),)
@@ -118,8 +117,8 @@ def applied(run: Run, event: UndoingBegan | StepStarted | StepFinished | Attempt
             troubles, started = _without(run.troubles, path), _without(run.started, path)
             return replace(run, seq=seq, undoing=undoing, troubles=troubles, started=started)
         case AttemptFailed(failure=failure, lost=lost, final=final, retry_at=retry_at):
-            old = run.troubles.get(path, _NO_TROUBLE)
-            trouble = Trouble(old.failed + (not lost), old.lost + lost, retry_at, final, failure)
+            old = run.troubles.get(path, NO_TROUBLE)
+            trouble = old.worse(failure, lost=lost, final=final, retry_at=retry_at)
             return replace(run, seq=seq, troubles={**run.troubles, path: trouble}, started=_without(run.started, path))
 
 

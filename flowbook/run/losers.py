@@ -36,8 +36,7 @@ def standing_at(run: Run, path: str) -> bool:
         return run.tokens[ROOT].phase is Phase.READY
     if is_call(run, path):
         return True
-    path = home(path)
-    return any(t.path == path and t.phase is Phase.READY for t in run.tokens.values())
+    return run.at(home(path)) is not None
 
 
 def with_losers(graph: Graph, before: Run, after: Run, entry: Entry) -> tuple[Run, list[Entry]]:
