@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Self, overload
 from uuid import UUID
 
-from flowbook import deciding, ended_badly, evaluating, preparing, printed, working
+from flowbook import deciding, defining, ended_badly, evaluating, preparing, printed, working
 from flowbook.clock import WallClock
 from flowbook.codec import encode
 from flowbook.errors import (
@@ -29,6 +29,9 @@ from flowbook.graph.flow import Graph
 from flowbook.graph.portable import obstacles
 from flowbook.graph.sign import sign
 from flowbook.graph.source import describe
+from flowbook.graph.step import Step
+from flowbook.graph.templates import Templates
+from flowbook.graph.templates import steps as templates
 from flowbook.handle import Run
 from flowbook.ids import new_id
 from flowbook.observe.folding import view_of
@@ -41,6 +44,7 @@ from flowbook.plan.records import Run as Record
 from flowbook.plan.records import Status
 from flowbook.ports import Ack, Definition, NewRun, RunRow, Store
 from flowbook.query import Runs
+from flowbook.rows import Registered
 from flowbook.run.answers import deliver
 from flowbook.run.deciding import Answered
 from flowbook.run.ending import end_uncarried, hand_back
@@ -55,24 +59,6 @@ from flowbook.run.starting import cell_of, code_changed, same_input
 from flowbook.run.tools import Tools
 from flowbook.run.undoing import check_retry, has_compensations
 from flowbook.streaming import Readers
-
-
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """What is known of a flow once its code is registered."""
-
-    definition: Definition
-    previous: Definition | None
-    """The newest other definition of the same name; None: this is the first."""
-    unfinished: Sequence[RunRow]
-    """Runs of this very code that are not over and that nobody carries."""
-    obstacles: tuple[str, ...]
-    """Why it cannot be rebuilt from its stored source."""
-
-    @property
-    def portable(self) -> bool:
-        """True if a run of it can be resumed where this process is gone."""
-        return not self.obstacles
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +80,8 @@ class App:
         self.options = options or Options()
         self._registered: dict[str, Definition] = {}
         self._specs: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+        self.steps = Templates(beside=templates)
+        """What specs may name here."""
         self.rebuilt: dict[str, Graph] = {}
         """Code that was rebuilt to look at runs by, by its fingerprint; it carries none."""
         self._watches: dict[UUID, Watch] = {}
@@ -137,8 +125,18 @@ class App:
 
     # -- code ----------------------------------------------------------------------------------------------------------
 
-    async def register(self, graph: Graph) -> Registered:
-        """Know a flow's code here and store its definition. Harmless when repeated."""
+    @overload
+    async def register(self, graph: Graph) -> Registered: ...
+    @overload
+    async def register(self, graph: Step | type | Callable[..., Any]) -> None: ...
+    async def register(self, graph: Any) -> Registered | None:
+        """Know a flow's code here and store its definition. Harmless when repeated.
+
+        A step, a function of the state or a state class is known from now on to the specs that are read here.
+        """
+        if not isinstance(graph, Graph):
+            self.steps.add(graph)
+            return None
         described = describe(graph)
         before = await self.store.runs(RunQuery(self.options.namespace, graph.name, limit=200))
         stored = await self.store.definitions(self.options.namespace, graph.name)
@@ -178,7 +176,7 @@ class App:
 
     async def start(
         self,
-        graph: Graph,
+        graph: Graph | str,
         input: Mapping[str, Any] | None = None,
         *,
         key: str | None = None,
@@ -190,7 +188,7 @@ class App:
         session: Any = None,
         **more: Any,
     ) -> Run:
-        """Start a run and carry it here; back as soon as it is durable.
+        """Start a run and carry it here; back as soon as it is durable. ``graph``: a flow, or the name of one.
 
         With a ``key`` that is taken: a run still going is attached to (and carried on here if nobody has it), one that
         is over is what the handle gives the result or the error of. Raises `KeyConflict` for another input under that
@@ -205,6 +203,9 @@ class App:
         """
         if namespace is not None and namespace != self.options.namespace:
             raise UsageError(f"this app is connected for namespace {self.options.namespace!r}, not {namespace!r}")
+        name = graph if isinstance(graph, str) else None
+        if isinstance(graph, str):
+            graph = await working.named(self, graph)
         definition = self._registered.get(graph.fingerprint) or await self._define(graph)
         data, digest, searchable = await stored_input(self.store, graph, {**(input or {}), **more}, key)
         new = NewRun(
@@ -215,6 +216,8 @@ class App:
         started = await (self.engine.start(new) if session is None else self.engine.start_within(new, session))
         if not started.created:
             await self._attach(started.row, new)
+        elif name is not None:
+            await working.check_named(self, name, started.row.id)
         return Run(self, started.row.id)
 
     async def _attach(self, row: RunRow, new: NewRun) -> None:
@@ -256,6 +259,7 @@ class App:
 
     outputs = printed.outputs
     evaluate = evaluating.evaluated
+    define, undefine, defined, audit = defining.define, defining.undefine, defining.defined, defining.audit
 
     async def children(self, run_id: UUID) -> Sequence[RunRow]:
         """Rows of the runs that a run has started, in the order of their start."""

@@ -24,6 +24,7 @@ from flowbook.rows import (
     FOLLOW,
     Ack,
     Asked,
+    Defined,
     Definition,
     InboxQuery,
     Mail,
@@ -41,6 +42,7 @@ __all__ = [
     "FOLLOW",
     "Ack",
     "Asked",
+    "Defined",
     "Definition",
     "Executor",
     "FleetStore",
@@ -52,6 +54,7 @@ __all__ = [
     "Settlement",
     "Sink",
     "Snapshot",
+    "SpecStore",
     "Started",
     "Store",
     "Transaction",
@@ -88,6 +91,11 @@ class Store(Protocol):
     @property
     def fleet(self) -> FleetStore:
         """What workers ask as a fleet."""
+        ...
+
+    @property
+    def specs(self) -> SpecStore:
+        """Flows that are defined as data."""
         ...
 
     async def open(self) -> None:
@@ -349,6 +357,34 @@ class FleetStore(Protocol):
         self, namespace: str, queues: Sequence[str], known: frozenset[str]
     ) -> Sequence[tuple[str, str]]:
         """(flow, fingerprint) of due runs whose code is not in ``known`` and that no live process has parked."""
+        ...
+
+
+class SpecStore(Protocol):
+    """Flows that are defined as data. Waits for the database as a `Store` does."""
+
+    async def define(self, new: Defined) -> Defined:
+        """Store a spec as the next version of its name; the newest one, if it is the same."""
+        ...
+
+    async def versions(self, namespace: str, name: str) -> Sequence[Defined]:
+        """All versions of a name, newest first, also those that were taken back."""
+        ...
+
+    async def live(self, namespace: str | None) -> Sequence[Defined]:
+        """The newest version of each name that is defined; None: of all namespaces."""
+        ...
+
+    async def end(self, namespace: str, name: str) -> datetime | None:
+        """Take a name back; the moment. None: it was not defined."""
+        ...
+
+    async def restore(self, namespace: str, name: str, ended_at: datetime) -> None:
+        """Undo what `end` did at that moment."""
+        ...
+
+    async def active(self, namespace: str, flow: str) -> Sequence[UUID]:
+        """Up to eleven runs of a flow that are not over."""
         ...
 
 

@@ -34,6 +34,26 @@ class Definition:
     """Counted from 1 per (namespace, flow) by the store; 0: not stored yet."""
 
 
+@dataclass(frozen=True, slots=True)
+class Defined:
+    """A flow that is defined as data. Immutable; keyed by (namespace, name, version)."""
+
+    namespace: str
+    name: str
+    spec: Mapping[str, Any]
+    """As it was given (docs/specs.md)."""
+    fingerprint: str
+    """Of the graph that it was, with the templates of who defined it."""
+    by: str = ""
+    """Who defined it; empty: nobody said."""
+    version: int = 0
+    """Counted from 1 per (namespace, name) by the store; 0: not stored yet."""
+    created_at: datetime | None = None
+    """By the database's clock; None: not stored yet."""
+    ended_at: datetime | None = None
+    """When it was taken back; None: it was not."""
+
+
 @quick
 @dataclass(frozen=True, slots=True)
 class NewRun:
@@ -242,3 +262,21 @@ class Asked:
     """The outcome before it in the run's own journal, unless it is large: what the decision may be about."""
     letters: Sequence[Mail] = ()
     """Decisions and answers that were delivered to the run and that it may not have read yet, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What is known of a flow once its code is registered."""
+
+    definition: Definition
+    previous: Definition | None
+    """The newest other definition of the same name; None: this is the first."""
+    unfinished: Sequence[RunRow]
+    """Runs of this very code that are not over and that nobody carries."""
+    obstacles: tuple[str, ...]
+    """Why it cannot be rebuilt from its stored source."""
+
+    @property
+    def portable(self) -> bool:
+        """True if a run of it can be resumed where this process is gone."""
+        return not self.obstacles

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, overload
 from uuid import UUID
 
 from flowbook import evaluating
-from flowbook.app import App, Registered
+from flowbook.app import App
+from flowbook.defining import Audited
 from flowbook.errors import UsageError
 from flowbook.graph import launch
 from flowbook.graph.flow import Graph
+from flowbook.graph.step import Step
+from flowbook.graph.templates import Templates
 from flowbook.handle import Run
 from flowbook.observe.diffs import Diff
 from flowbook.observe.evaluations import Evaluation
@@ -25,8 +29,9 @@ from flowbook.observe.views import RunView, StepView
 from flowbook.plan.outputs import Output
 from flowbook.plan.query import MOST_COUNTED, Count, RunQuery, RunSummary
 from flowbook.plan.records import Failure, Status
-from flowbook.ports import RunRow
+from flowbook.ports import Defined, RunRow
 from flowbook.query import Filters, Page, Runs, said
+from flowbook.rows import Registered
 from flowbook.run.deciding import Answered
 from flowbook.run.portal import TICK, Portal
 from flowbook.run.saying import NOTHING
@@ -53,13 +58,41 @@ class SyncApp:
         self.started: Callable[[SyncRun], None] | None = None
         """Told of every run that is started here."""
 
-    def register(self, graph: Graph) -> Registered:
+    @overload
+    def register(self, graph: Graph) -> Registered: ...
+    @overload
+    def register(self, graph: Step | type | Callable[..., Any]) -> None: ...
+    def register(self, graph: Any) -> Registered | None:
         """See `App.register`."""
-        return self.portal.call(self.app.register(graph))
+        found: Registered | None = self.portal.call(self.app.register(graph))
+        return found
+
+    @property
+    def steps(self) -> Templates:
+        """What specs may name here."""
+        return self.app.steps
+
+    def define(
+        self, name: str, spec: Mapping[str, Any] | str | Path, *, namespace: str | None = None, by: str = ""
+    ) -> Defined:
+        """See `App.define`."""
+        return self.portal.call(self.app.define(name, spec, namespace=namespace, by=by))
+
+    def undefine(self, name: str, *, namespace: str | None = None) -> Defined:
+        """See `App.undefine`."""
+        return self.portal.call(self.app.undefine(name, namespace=namespace))
+
+    def defined(self, *, namespace: str | None = None) -> Sequence[Defined]:
+        """See `App.defined`."""
+        return self.portal.call(self.app.defined(namespace=namespace))
+
+    def audit(self, *, namespace: str | None = None) -> Sequence[Audited]:
+        """See `App.audit`."""
+        return self.portal.call(self.app.audit(namespace=namespace))
 
     def start(
         self,
-        graph: Graph,
+        graph: Graph | str,
         input: Mapping[str, Any] | None = None,
         *,
         key: str | None = None,

@@ -15,8 +15,10 @@ import logging
 import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from flowbook.errors import CodeMissing, NotPortable, SignatureRefused, StoreUnavailable
+from flowbook import defining
+from flowbook.errors import CodeMissing, NotDefined, NotPortable, SignatureRefused, StoreUnavailable
 from flowbook.graph.flow import Graph
 from flowbook.graph.rebuild import rebuild
 from flowbook.ports import Definition
@@ -35,16 +37,18 @@ async def work(app: App, queues: Sequence[str], concurrency: int, *, learn: bool
     """All that a worker does, until it is cancelled."""
     async with asyncio.TaskGroup() as group:
         group.create_task(app.engine.work(queues, concurrency), name="flowbook-work")
-        if learn:
-            group.create_task(_learn(app, queues), name="flowbook-learn")
+        if learn or app.steps:
+            group.create_task(_learn(app, queues, learn=learn), name="flowbook-learn")
 
 
 async def named(app: App, flow: str) -> Graph:
-    """The code of a flow by its name: as it is registered here, else the newest that is stored, rebuilt.
+    """The code of a flow by its name: as this namespace defines it (`defining.py`), else as it is registered here, else
+    the newest that is stored, rebuilt.
 
-    Raises `CodeMissing`.
+    Raises `CodeMissing`, `NotDefined` for a name that was taken back, `SpecRefused` for a definition that names what is
+    not registered here.
     """
-    graph = app.engine.newest(flow)
+    graph = await defining.graph_named(app, flow) or app.engine.newest(flow)
     if graph is not None:
         return graph
     stored = await app.store.definitions(app.options.namespace, flow)
@@ -71,19 +75,18 @@ def rebuilt(app: App, definition: Definition) -> Graph:
 
 async def start_named(app: App, flow: str, input: dict[str, Any], **options: Any) -> Run:
     """Start a run of a flow by its name, for whichever worker claims it (``carry=True``: here). See `App.start`."""
-    graph = await named(app, flow)
-    return await app.start(graph, input, **{"carry": False, **options})
+    return await app.start(flow, input, **{"carry": False, **options})
 
 
-async def _learn(app: App, queues: Sequence[str]) -> None:
-    """Register what due runs want, where it can be built from its stored source."""
+async def _learn(app: App, queues: Sequence[str], *, learn: bool) -> None:
+    """Register what due runs want, where it can be built from what is defined, or from its stored source."""
     left: dict[str, str] = {}
     """Fingerprint -> why it is left alone."""
     while True:
         try:
             strangers = await app.store.fleet.strangers(app.options.namespace, queues, app.engine.known | left.keys())
             for flow, fingerprint in strangers:
-                why = await _learnt(app, flow, fingerprint)
+                why = await _learnt(app, flow, fingerprint, learn=learn)
                 if why:
                     left[fingerprint] = why
                     log.warning("flowbook: runs of flow %r (%s) are left alone: %s", flow, fingerprint[:8], why)
@@ -96,8 +99,26 @@ async def _learn(app: App, queues: Sequence[str]) -> None:
         await asyncio.sleep(LOOK * random.uniform(0.5, 1.0) * (1 if app.engine.room > 0 else 10))
 
 
-async def _learnt(app: App, flow: str, fingerprint: str) -> str:
-    """Register a flow from its stored source; why not, if it cannot be."""
+async def check_named(app: App, flow: str, run_id: UUID) -> None:
+    """A run that was started by name is cancelled if the name was taken back meanwhile. Raises `NotDefined`."""
+    try:
+        await defining.still(app, flow)
+    except NotDefined:
+        await app.cancel(run_id, by="undefine")
+        raise
+
+
+async def _learnt(app: App, flow: str, fingerprint: str, *, learn: bool) -> str:
+    """Register a flow from its spec and the templates that are here, or from its stored source; why not, if it cannot
+    be.
+    """
+    graph = await defining.graph_for(app, flow, fingerprint)
+    if graph is not None:
+        await app.register(graph)
+        log.info("flowbook: flow %r (%s) was made as its namespace defines it", flow, fingerprint[:8])
+        return ""
+    if not learn:
+        return "no module here declares it, and no definition of this namespace with the templates that are here is it"
     stored = await app.store.definition(app.options.namespace, flow, fingerprint)
     if stored is None:
         return "its definition is not stored"

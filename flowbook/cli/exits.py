@@ -26,6 +26,7 @@ from flowbook.errors import (
     RunUndone,
     SchemaMismatch,
     SignatureRefused,
+    SpecError,
     StoreError,
     StoreUnavailable,
     TokenRefused,
@@ -78,6 +79,7 @@ _ERRORS: tuple[tuple[type[FlowbookError], Exit], ...] = (
     (CodeMissing, Exit.CODE),
     (NotPortable, Exit.CODE),
     (SignatureRefused, Exit.CODE),
+    (SpecError, Exit.USAGE),
     (StoreError, Exit.DATABASE),
     (UsageError, Exit.USAGE),
 )

@@ -34,9 +34,9 @@ from flowbook.show.planned import plan_plain, planned_flow_html
 from flowbook.show.text import flow_plain
 
 if TYPE_CHECKING:
-    from flowbook.app import Registered
     from flowbook.jupyter.session import Session
     from flowbook.observe.planned import Plan
+    from flowbook.rows import Registered
 
 COMMAND = Command(
     "NAME",

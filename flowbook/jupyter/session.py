@@ -18,8 +18,8 @@ from flowbook.jupyter.mistakes import brief, usage
 from flowbook.jupyter.parse import known
 
 if TYPE_CHECKING:
-    from flowbook.app import Registered
     from flowbook.jupyter.displays import OnInterrupt
+    from flowbook.rows import Registered
     from flowbook.sync import SyncApp, SyncRun
 
 

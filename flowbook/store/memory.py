@@ -40,6 +40,7 @@ from flowbook.store.blobs import gone, refuse_huge, refuse_large
 from flowbook.store.matching import fits, listed, summed
 from flowbook.store.memory_database import MemoryDatabase, Worker
 from flowbook.store.memory_fleet import MemoryFleet
+from flowbook.store.memory_specs import MemorySpecs
 from flowbook.store.reads import plain, the_one
 
 NOTE_SECONDS: Final = 0.1
@@ -68,6 +69,7 @@ class MemoryStore:
         self.worker_id = worker_id or uuid4()
         self.database = database or MemoryDatabase()
         self.fleet = MemoryFleet(self.database)
+        self.specs = MemorySpecs(self.database)
         self.lease = lease
         self._poll = poll
         self._callbacks: list[Callable[[UUID | None], None]] = []

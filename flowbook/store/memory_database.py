@@ -29,6 +29,7 @@ from flowbook.ports import (
     FOLLOW,
     Ack,
     Asked,
+    Defined,
     Definition,
     InboxQuery,
     Mail,
@@ -101,6 +102,7 @@ class MemoryDatabase:
         self.runs: dict[UUID, Kept] = {}
         self.keys: dict[tuple[str, str, str], UUID] = {}
         self.definitions: dict[tuple[str, str, str], Definition] = {}
+        self.specs: dict[tuple[str, str], list[Defined]] = {}
         self.workers: dict[UUID, Worker] = {}
         self.blobs: dict[bytes, bytes] = {}
 

@@ -9,6 +9,7 @@ Owns: putting the parts together and opening and closing them in order. Refuses:
     reads, blobs      everything that is looked at; large values
     outputs           what steps print and display
     fleet             what workers ask together
+    specs             flows that are defined as data
     aside             the same for who is no coroutine
     liveness, wakes   being alive, hearing of mail
     migrate           the schema
@@ -55,6 +56,7 @@ from flowbook.store.reads import PAGE, Reads
 from flowbook.store.retrying import Line
 from flowbook.store.rows import Line as JournalLine
 from flowbook.store.rows import to_line
+from flowbook.store.specs import Specs
 from flowbook.store.wakes import Wakes
 from flowbook.store.writer import Writer
 
@@ -89,6 +91,7 @@ class PostgresStore:
         self._blobs = Blobs(url)
         self._reads = Reads(self._line, self._blobs)
         self.fleet = Fleet(self._line)
+        self.specs = Specs(self._line)
         self._aside = Aside(url)
         self._liveness = Liveness(
             url, self.worker_id, lease=lease, on_dead=self._freed, on_steady=lambda: self._wake(None)

@@ -14,6 +14,7 @@ Glossary
     outcome     the kind of journal row of which a path has at most one
     mailbox     what others want of a run; valid before anyone waits for it
     definition  the code of a flow as it was when a run began; immutable
+    defined     a flow as data, that somebody defined while programs ran; a version is immutable
     blob        a large value, stored once under the digest of its bytes
     chunk       a piece of text that a step has streamed; gone soon after its path has an outcome
     output      what an attempt at a step printed or displayed; stays as long as its run
@@ -102,6 +103,19 @@ definition = Table(
     _text("signature", ""),
     _at("created_at", clock="now()"),
     UniqueConstraint("namespace", "flow", "version"),
+)
+
+defined = Table(
+    "defined",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    _text("spec"),  # JSON as it was given: jsonb would change numbers
+    _text("fingerprint", ""),
+    _text("by", ""),
+    _at("created_at", clock="now()"),
+    _at("ended_at", null=True),  # null: it was not taken back
 )
 
 ASKS = "status = 'waiting' and asks or status = 'pending' and claims > 0"

@@ -26,8 +26,8 @@ from flowbook.plan.records import Status
 
 COMMANDS = [
     ["runs"], ["show"], ["journal"], ["resume"], ["retry"], ["cancel"],
-    ["worker"], ["start"], ["flows"],
     ["plan"],
+    ["worker"], ["start"], ["flows"], ["definitions"], ["define"], ["undefine"],
     ["db", "up"], ["db", "down"], ["db", "status"], ["db", "upgrade"], ["db", "url"], ["db", "psql"],
 ]  # fmt: skip
 
