@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from flowbook.plan.records import Status as Status
     from flowbook.query import runs as runs
     from flowbook.run.context import Context as Context
+    from flowbook.secret import Secret as Secret
 
 __version__ = "0.1.0"
 
@@ -70,6 +71,7 @@ _PLACES = {
     "Pause": ("graph.pause", "Pause"),
     "Resource": ("graph.resource", "Resource"),
     "Run": ("handle", "Run"),
+    "Secret": ("secret", "Secret"),
     "START": ("graph.expression", "START_NODE"),
     "Status": ("plan.records", "Status"),
     "Step": ("graph.step", "Step"),
@@ -120,6 +122,7 @@ __all__ = [
     "Pause",
     "Resource",
     "Run",
+    "Secret",
     "Status",
     "Step",
     "Subflow",

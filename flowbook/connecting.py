@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from flowbook.graph import launch
 from flowbook.run.portal import Portal
+from flowbook.secret import from_environment
 from flowbook.store.url import DatabaseUrl, resolve
 
 if TYPE_CHECKING:
     from flowbook.app import App
     from flowbook.store.embedded import Cluster
-    from flowbook.sync import SyncApp, SyncRun
+from flowbook.sync import SyncApp, SyncRun
 
 
 class Connection:
@@ -118,6 +119,7 @@ def connect(
     from flowbook.store.embedded import default_home
 
     env = env or {}
+    from_environment(env)
     if home is None:
         home = Path(env["FLOWBOOK_HOME"]) if env.get("FLOWBOOK_HOME") else default_home()
     found = resolve(url, env, home)

@@ -61,7 +61,9 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── TurnsReached            FB602
     │   ├── AnswerCut               FB603
     │   ├── ModelFailed             FB604
-    │   └── EvaluationRefused       FB620
+    │   ├── EvaluationRefused       FB620
+    │   ├── SecretMissing           FB621
+    │   └── ToolServerFailed        FB622
     └── NotebookError           FB7xx  a notebook's cells and variables
         ├── CheckpointRefused       FB720
         ├── CheckpointDamaged       FB721
@@ -475,6 +477,18 @@ class EvaluationRefused(AgentError):
     """A data set or a scorer cannot be used; raised before anything runs."""
 
     code = "FB620"
+
+
+class SecretMissing(AgentError):
+    """A secret has no value in this process, or one that is too short to be kept out of what is stored."""
+
+    code = "FB621"
+
+
+class ToolServerFailed(AgentError):
+    """An MCP server cannot be started, reached or asked for its tools."""
+
+    code = "FB622"
 
 
 class NotebookError(FlowbookError):

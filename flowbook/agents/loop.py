@@ -107,7 +107,7 @@ def agent(
         run_tools >> ask_model,
         state=Conversation,
         outputs=("answer",),
-        freeze={"settings": settings},
+        freeze={"settings": settings} | ({} if called else {"called": {}}),
         resources=[model_clients],
     )
 

@@ -21,6 +21,7 @@ from flowbook.agents.pricing import cost
 from flowbook.agents.settings import Model
 from flowbook.errors import AnswerCut, ModelFailed
 from flowbook.graph.resource import resource
+from flowbook.secret import Secret, register
 
 WORTH_ANOTHER = (
     "APIConnectionError",
@@ -59,18 +60,19 @@ class Answer:
 
 
 class Clients:
-    """The clients of one app, one per endpoint: a client belongs to its event loop."""
+    """The clients of one app, one per endpoint and key: a client belongs to its event loop."""
 
     def __init__(self) -> None:
-        self._made: dict[str | None, Any] = {}
+        self._made: dict[tuple[str | None, Any], Any] = {}
 
     async def of(self, model: Model) -> Any:
         """The ``AsyncOpenAI`` for a model. Raises ``openai.OpenAIError`` where no key is set."""
-        if model.base_url not in self._made:
+        at = model.base_url, model.api_key
+        if at not in self._made:
             openai = await asyncio.to_thread(importlib.import_module, "openai")  # takes a second, the first time
-            if model.base_url not in self._made:  # nobody else was first meanwhile
-                self._made[model.base_url] = _client(openai, model)
-        return self._made[model.base_url]
+            if at not in self._made:  # nobody else was first meanwhile
+                self._made[at] = _client(openai, model)
+        return self._made[at]
 
     async def close(self) -> None:
         """Close all connections."""
@@ -83,9 +85,13 @@ def _client(openai: Any, model: Model) -> Any:
     options: dict[str, Any] = {"max_retries": 0}
     if model.base_url is not None:
         options["base_url"] = model.base_url
-    if (model.base_url or os.environ.get("OPENAI_BASE_URL")) and not os.environ.get("OPENAI_API_KEY"):
+    if isinstance(model.api_key, Secret):
+        options["api_key"] = model.api_key.get()
+    elif (model.base_url or os.environ.get("OPENAI_BASE_URL")) and not os.environ.get("OPENAI_API_KEY"):
         options["api_key"] = NO_KEY
-    return openai.AsyncOpenAI(**options)
+    client = openai.AsyncOpenAI(**options)
+    register("OPENAI_API_KEY" if model.api_key is None else str(model.api_key), client.api_key)
+    return client
 
 
 @resource

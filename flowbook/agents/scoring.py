@@ -56,7 +56,7 @@ def evaluation_flow(name: str, target: Graph, scorers: Mapping[str, Scorer], con
     """The flow that evaluates another one. Its input: ``samples``, each ``{"sample": ..., "mark": key}``."""
     judged = dict(scorers)
 
-    @flow(name=f"{name}_sample")
+    @flow(name=f"{name}_sample", freeze=None if judged else {"judged": {}})
     async def one(ctx: Any, sample: dict[str, Any], mark: str) -> Any:
         return await evaluated(ctx, target, judged, sample, mark)
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 from flowbook.errors import DeclarationError
+from flowbook.secret import Secret, named_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,13 @@ class Model:
     api: Literal["chat", "responses"] = "chat"
     price: tuple[float, float] | None = None
     """USD per million tokens (in, out); None: as genai-prices knows it."""
+    api_key: Secret | str | None = None
+    """``fb.Secret("MY_KEY")``, or the key itself, of which only a name is kept; None: ``OPENAI_API_KEY``."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.api_key, str):
+            where = named_by(self.api_key, f"api_key of {self.name} at {self.base_url or 'OpenAI'}")
+            object.__setattr__(self, "api_key", where)
 
 
 @dataclass(frozen=True, slots=True)

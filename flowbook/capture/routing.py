@@ -12,13 +12,16 @@ not noted a second time.
 from __future__ import annotations
 
 import base64
+import contextlib
 import contextvars
+import copy
 import logging
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
+from flowbook import secret
 from flowbook.plan.outputs import Kind
 
 WIDGET: Final = "application/vnd.jupyter.widget-view+json"
@@ -57,7 +60,7 @@ class Noted:
         keeper = current.get()
         if keeper is not None and not quiet.get() and type(text) is str:
             keeper.write(self._kind, text)
-        return self._stream.write(text)
+        return self._stream.write(secret.redact(text) if secret.known and type(text) is str else text)
 
     def writelines(self, lines: Any) -> None:
         for line in lines:
@@ -124,6 +127,8 @@ def note_logging() -> None:
 
     def call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
         keeper = current.get()
+        if secret.known:
+            record = _without_secrets(record)
         if keeper is None or quiet.get():
             behind(self, record)
             return
@@ -141,6 +146,19 @@ def note_logging() -> None:
             logging.Logger.callHandlers = behind  # type: ignore[method-assign]
 
     _undo.append(back)
+
+
+def _without_secrets(record: logging.LogRecord) -> logging.LogRecord:
+    """The record as it will be told, without the secrets' values; the same one where it has none."""
+    line = told(record)
+    if secret.redact(line) == line:
+        return record
+    clean = copy.copy(record)
+    with contextlib.suppress(Exception):  # one that cannot be formatted is the handlers' to complain about
+        clean.msg, clean.args = secret.redact(record.getMessage()), ()
+    if record.exc_info:
+        clean.exc_text, clean.exc_info = secret.redact(_FORMAT.formatException(record.exc_info)), None
+    return clean
 
 
 _FORMAT = logging.Formatter("%(levelname)s %(name)s: %(message)s")

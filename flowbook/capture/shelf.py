@@ -21,6 +21,7 @@ from uuid import UUID
 
 from flowbook.ids import plain
 from flowbook.plan.outputs import Kind, Output, displayed
+from flowbook.secret import redact_bytes
 
 MOST_TEXT: Final = 1_000_000
 """Characters of text that are kept of an attempt."""
@@ -114,7 +115,7 @@ class Shelf:
         run_id, first = plain(self._owner.id), self._owner.epoch << 32
         return [
             Output(run_id, self._try.path, self._try.attempt, first + p.n, p.kind,
-                   p.text.encode("utf-8", "replace") if p.payload is None else p.payload, p.at)
+                   redact_bytes(p.text.encode("utf-8", "replace") if p.payload is None else p.payload), p.at)
             for p in self._kept.drain()
         ]  # fmt: skip
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from flowbook.codec import classes, containers, scalars  # noqa: F401  # they declare their types on import
+from flowbook import secret
+from flowbook.codec import classes, containers, on_secret, scalars  # noqa: F401  # they declare their types on import
 from flowbook.codec.build import build
 from flowbook.codec.walk import walk
 from flowbook.codec.wire import PICKLED, PLAIN, RICH, VERSION, dump, is_plain, pack, scan, unpack
@@ -20,6 +21,11 @@ def encode(value: object, *, at: str = "") -> bytes:
     ``at`` begins the key path of the error, e.g. ``"result"``. Raises `Unencodable`, naming the key path and the
     type, for what would not come back exactly.
     """
+    data = _encode(value, at)
+    return secret.redact_bytes(data) if secret.known else data
+
+
+def _encode(value: object, at: str) -> bytes:
     try:
         if is_plain(value):
             return PLAIN + dump(value)

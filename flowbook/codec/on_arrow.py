@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from flowbook import secret
 from flowbook.codec.registry import COPIES, Parts, Refused, makes, takes
 from flowbook.codec.wire import Buffer
 
@@ -50,7 +51,8 @@ def _written(table: Any) -> Any:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(unify_dictionaries=False)) as writer:
         writer.write(table)
-    return memoryview(sink.getvalue())
+    stream = sink.getvalue()
+    return memoryview(secret.redact_bytes(stream.to_pybytes()) if secret.known else stream)  # before it is sealed
 
 
 def _read(meta: Any, segments: list[memoryview]) -> Any:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import polars as pl
 
+from flowbook import secret
 from flowbook.codec.registry import COPIES, Parts, Refused, makes, takes
 
 R = TypeVar("R")
@@ -35,12 +36,24 @@ def _written(frame: pl.DataFrame, tag: str) -> Parts:
             raise Refused(f"its column {name!r} holds Python objects ({kind})", f"[{name!r}]")
     sink = io.BytesIO()
     _calm(lambda: frame.write_ipc(sink, compat_level=pl.CompatLevel.newest()))
+    if secret.known and secret.redact_bytes(sink.getvalue()) != sink.getvalue():
+        return _written(_without_secrets(frame), tag)
     stored = pl.read_ipc_schema(io.BytesIO(sink.getbuffer()))
     for name, kind in frame.schema.items():
         if stored.get(name) != kind:
             raise Refused(f"its column {name!r} of {kind} would come back as {stored.get(name)}", f"[{name!r}]")
     stream = sink.getbuffer()
     return Parts(tag, [zlib.crc32(stream), frame.height], (), (stream,))
+
+
+def _without_secrets(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame without them. Its texts begin in another place than where they lie, so bytes cannot be replaced."""
+    clean = frame
+    for form, stars, *_ in secret.known:
+        clean = clean.with_columns(pl.col(pl.String).str.replace_all(form, stars, literal=True))
+    if clean.equals(frame):
+        raise Refused("it holds the value of a secret in a column that is not of plain text")
+    return clean
 
 
 def _read(meta: Any, segments: list[memoryview]) -> pl.DataFrame:

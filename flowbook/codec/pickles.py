@@ -16,6 +16,7 @@ from typing import Any, Final
 from flowbook.codec.refusals import type_name
 from flowbook.codec.wire import PICKLED
 from flowbook.errors import SignatureRefused, Undecodable, Unencodable
+from flowbook.secret import redact_bytes
 
 _SIGNATURE: Final = 32  # bytes
 _CONTEXT: Final = b"flowbook pickle\0"  # so a signature made for something else with the same key never fits
@@ -49,6 +50,7 @@ def sign_pickle(value: object, key: bytes, *, at: str = "") -> bytes:
             f"a {type_name(type(value))} cannot be pickled ({type(error).__name__}: {error});"
             ' do not keep it: @step(store="recompute")',
         ) from error
+    body = redact_bytes(body)
     return b"".join((PICKLED, _sign(body, key), body))
 
 

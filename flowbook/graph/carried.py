@@ -22,6 +22,7 @@ from flowbook.graph.places import Place
 from flowbook.graph.state import schema_of
 from flowbook.graph.step import Step
 from flowbook.graph.subflow import Subflow
+from flowbook.secret import redact_bytes
 
 LIMIT = 16 * 1024 * 1024
 """Bytes of a pickle at most: it becomes part of a definition, which is read whenever a run of it is."""
@@ -34,7 +35,7 @@ def packed(graph: Graph) -> dict[str, str]:
     except ImportError:
         return {"reason": "cloudpickle is not installed here: pip install cloudpickle"}
     try:
-        data = cloudpickle.dumps(_content(graph))
+        data = redact_bytes(cloudpickle.dumps(_content(graph)))
     except Exception as error:
         return {"reason": f"{type(error).__name__}: {error}"}
     if len(data) > LIMIT:

@@ -34,6 +34,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flowbook import secret
 from flowbook.codec import encode
 from flowbook.codec.registry import taker
 from flowbook.errors import ValueRefused
@@ -122,7 +123,7 @@ class _Collector:
 
     def describe(self) -> Described:
         spec = spec_of(self.graph, self, FORMAT)
-        sources = {
+        sources: dict[str, Any] = {
             "format": FORMAT,
             "callables": self.callables,
             "scopes": self.scopes,
@@ -142,6 +143,8 @@ class _Collector:
             }
         if self.graph.pickled:
             sources["carried"] = packed(self.graph)
+        if secret.known:  # before anything is signed
+            return Described(self._fingerprint(spec), secret.redacted(spec), secret.redacted(sources))
         return Described(self._fingerprint(spec), spec, sources)
 
     # -- callables -----------------------------------------------------------------------------------------------------

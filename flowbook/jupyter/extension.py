@@ -17,6 +17,7 @@ from typing import Any
 from IPython.core.magic import no_var_expand
 
 from flowbook.errors import FlowbookError
+from flowbook.jupyter import redaction
 from flowbook.jupyter.agents import AgentMagics
 from flowbook.jupyter.cell import Hook, framed
 from flowbook.jupyter.completion import matcher
@@ -56,6 +57,7 @@ class Extension:
         self._put(ip.input_transformers_cleanup, transformer)
         self._put(ip.ast_transformers, _Rewriter())
         self._put(ip.Completer.custom_matchers, matcher(self.session))
+        self._undo.append(redaction.install(ip))
         self._magic()
         self._formatters()
         ip.events.register("post_run_cell", self._cell_ran)

@@ -17,6 +17,7 @@ from types import TracebackType
 from flowbook import errors
 from flowbook.errors import FlowbookError, IllegalTransition, RunTimedOut, StoreError, Unencodable
 from flowbook.plan.records import Failure
+from flowbook.secret import redact
 
 _HOUSE = str(Path(errors.__file__).resolve().parent) + os.sep
 _CARRIERS = (_HOUSE, str(Path(asyncio.__file__).parent), str(Path(concurrent.futures.__file__).parent))
@@ -76,7 +77,7 @@ def _strip(told: traceback.TracebackException | None) -> None:
 
 def _clean(text: str) -> str:
     """Failures are shown in terminals and stored in columns that take no NUL and no lone surrogates."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+    return redact(text).encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
 
 
 def named(error: Unencodable, node: str) -> Unencodable:

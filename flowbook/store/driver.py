@@ -19,6 +19,8 @@ from typing import Any, Final, Literal
 
 import asyncpg
 
+from flowbook import secret
+
 Phase = Literal["before", "sent", "replied"]
 Tap = Callable[[str, Phase], None]
 Record = Any
@@ -156,6 +158,8 @@ class Connection:
 
     async def fetch(self, statement: Statement, *args: Any) -> list[Record]:
         """All rows of a statement."""
+        if secret.known:
+            args = secret.redacted(args)  # the last door: whatever was not seen before
         async with self._turn:
             prepared = self._prepared.get(statement.name) or await self._prepare(statement)
             try:

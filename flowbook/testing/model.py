@@ -37,6 +37,8 @@ class Asked:
     body: Mapping[str, Any]
     at: float
     """``time.monotonic()``."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """By their names in lower case."""
 
     @property
     def last(self) -> str:
@@ -166,7 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
         if dialect is None:
             self._whole(404, {"error": {"message": f"no such path: {self.path}"}})
             return
-        asked = Asked(body.get("model", ""), dialect.messages(body), body, time.monotonic())
+        asked = Asked(body.get("model", ""), dialect.messages(body), body, time.monotonic(),
+                      {name.lower(): text for name, text in self.headers.items()})  # fmt: skip
         status, reply = self.server.script.answer(asked)
         if status is None:
             self._cut()

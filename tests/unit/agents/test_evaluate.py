@@ -12,12 +12,15 @@ import pydantic
 import pytest
 
 from flowbook.agents.loop import agent
+from flowbook.agents.scoring import evaluation_flow
 from flowbook.agents.settings import Model
 from flowbook.app import App
 from flowbook.errors import EvaluationRefused
 from flowbook.graph.expression import END_NODE
 from flowbook.graph.flow import Graph, graph
 from flowbook.graph.imperative import flow
+from flowbook.graph.portable import obstacles
+from flowbook.graph.source import describe
 from flowbook.graph.step import step
 from flowbook.testing import ScriptedModel, memory_app
 
@@ -169,6 +172,16 @@ async def test_any_flow_is_evaluated(app: App) -> None:
     assert other[0].output == 6
     assert other[0].scores == {"same": 1.0}
     assert other.usd is None
+
+
+@pytest.mark.parametrize("scorers", [{}, {"exact": step(exact)}])
+def test_an_evaluation_is_carried_on_from_its_stored_source(scorers: dict[str, Any]) -> None:
+    """It and its agent are portable, with tools and scorers and without."""
+    at = Model("m", base_url="http://127.0.0.1:1/v1", api_key="sk-not-stored-123456")
+    it = evaluation_flow("portable", agent("guide", "You guide.", model=at), scorers, 3)
+    described = describe(it)
+    assert obstacles(described) == ()
+    assert "sk-not-stored" not in str(described)
 
 
 async def test_two_evaluations_are_compared_sample_by_sample(app: App, model: ScriptedModel) -> None:
