@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from flowbook.graph.race import race as race
     from flowbook.graph.resource import Resource as Resource
     from flowbook.graph.resource import resource as resource
+    from flowbook.graph.scheduled import scheduled as scheduled
     from flowbook.graph.step import Backoff as Backoff
     from flowbook.graph.step import Step as Step
     from flowbook.graph.step import step as step
@@ -92,6 +93,7 @@ _PLACES = {
     "pipeline": ("graph.pipeline", "pipeline"),
     "race": ("graph.race", "race"),
     "runs": ("query", "runs"),
+    "scheduled": ("graph.scheduled", "scheduled"),
     "sleep": ("graph.pause", "sleep"),
     "step": ("graph.step", "step"),
     "steps": ("graph.templates", "steps"),
@@ -142,6 +144,7 @@ __all__ = [
     "race",
     "resource",
     "runs",
+    "scheduled",
     "sleep",
     "step",
     "steps",

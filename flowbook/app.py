@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Self, overload
 from uuid import UUID
 
-from flowbook import deciding, defining, ended_badly, evaluating, preparing, printed, working
+from flowbook import deciding, defining, ended_badly, evaluating, naming, preparing, printed, scheduling, working
 from flowbook.clock import WallClock
 from flowbook.codec import encode
 from flowbook.errors import (
@@ -205,7 +205,7 @@ class App:
             raise UsageError(f"this app is connected for namespace {self.options.namespace!r}, not {namespace!r}")
         name = graph if isinstance(graph, str) else None
         if isinstance(graph, str):
-            graph = await working.named(self, graph)
+            graph = await naming.named(self, graph)
         definition = self._registered.get(graph.fingerprint) or await self._define(graph)
         data, digest, searchable = await stored_input(self.store, graph, {**(input or {}), **more}, key)
         new = NewRun(
@@ -473,8 +473,14 @@ class App:
 
     # -- working -------------------------------------------------------------------------------------------------------
 
+    schedule = scheduling.schedule
+
+    def schedules(self) -> scheduling.Schedules:
+        """The schedules of this namespace: ``await`` it for all of them; its methods pause, resume, backfill, ..."""
+        return scheduling.Schedules(self)
+
     async def work(self, queues: Sequence[str] = ("default",), *, concurrency: int = 16, learn: bool = False) -> None:
-        """Claim and carry what is due in these queues and whose code is registered, until cancelled.
+        """Claim and carry what is due in these queues and whose code is registered, and fire schedules, till cancelled.
 
         ``learn``: also flows that are not registered here, from their stored source, where this user's key has signed
         it and it is portable. What it does not know a worker leaves alone.

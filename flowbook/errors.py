@@ -50,7 +50,9 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── PayloadTooLarge         FB407
     │   └── TransactionLost         FB408
     ├── UsageError              FB5xx  a call that cannot be taken as it was typed
-    │   └── NotConnected            FB501
+    │   ├── NotConnected            FB501
+    │   ├── ScheduleRefused         FB740
+    │   └── ScheduleNotFound        FB741
     ├── SpecError               FB775  flows that are given as data
     │   ├── SpecRefused             FB776
     │   ├── ConditionFailed         FB777
@@ -441,6 +443,18 @@ class NotDefined(SpecError):
     """No flow of that name is defined in the namespace."""
 
     code = "FB779"
+
+
+class ScheduleRefused(UsageError):
+    """A schedule cannot work as it was typed: its cron expression, its time zone, its options or its templates."""
+
+    code = "FB740"
+
+
+class ScheduleNotFound(UsageError):
+    """No schedule has this name in this namespace."""
+
+    code = "FB741"
 
 
 class AgentError(FlowbookError):

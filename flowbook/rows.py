@@ -13,6 +13,7 @@ from uuid import UUID
 
 from flowbook.plan.journal import Entry
 from flowbook.plan.records import Status
+from flowbook.plan.schedules import Schedule, Verdict
 from flowbook.quick import quick
 
 
@@ -227,6 +228,40 @@ class Mail:
     name: str
     payload: bytes
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewFire:
+    """A moment of a schedule that is to be dealt with."""
+
+    fire_time: datetime
+    verdict: Verdict
+    """started: unless the schedule's overlap policy says otherwise. Anything else is only noted."""
+    run: NewRun | None = None
+    """The run that is started, if one is; nobody owns it then, whatever its ``claim`` says."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A schedule about which something is to be done."""
+
+    schedule: Schedule
+    active: tuple[UUID, ...]
+    """Its runs that are not over; not asked for where runs may overlap."""
+    queued: datetime | None
+    """Its first moment that waits behind them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A look at all schedules of a namespace."""
+
+    now: datetime
+    """The database's time: what is due is decided by it alone."""
+    wait: float | None
+    """Seconds until the next moment of any schedule, negative if it is past; None: there is none."""
+    due: Sequence[Due]
 
 
 CHILD = "child"

@@ -1,8 +1,8 @@
 """Working: what a worker does beside carrying runs.
 
-Owns: `work`, the loops of a worker put together; learning code from stored source; finding a flow by its name.
-Refuses: carrying runs (`run/engine.py`), judging whether stored source may run (`graph/rebuild.py`: signed with this
-user's key, of this namespace, or not at all).
+Owns: `work`, the loops of a worker put together; learning code from stored source. Refuses: carrying runs
+(`run/engine.py`), firing schedules (`run/ticking.py`), judging whether stored source may run (`graph/rebuild.py`:
+signed with this user's key, of this namespace, or not at all).
 
 A worker claims only what it knows. What it cannot know it leaves alone, for good and without a word to the run: who
 knows it may come later. It says so once, in its log.
@@ -11,21 +11,22 @@ knows it may come later. It says so once, in its log.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from flowbook import defining
-from flowbook.errors import CodeMissing, NotDefined, NotPortable, SignatureRefused, StoreUnavailable
-from flowbook.graph.flow import Graph
-from flowbook.graph.rebuild import rebuild
-from flowbook.ports import Definition
+from flowbook.errors import NotDefined, NotPortable, RunNotFound, SignatureRefused, StoreUnavailable
+from flowbook.naming import rebuilt
+from flowbook.run.ticking import Ticker
+from flowbook.scheduling import declare, run_of
 
 if TYPE_CHECKING:
     from flowbook.app import App
-    from flowbook.handle import Run
 
 log = logging.getLogger("flowbook")
 
@@ -36,46 +37,19 @@ LOOK = 1.0
 async def work(app: App, queues: Sequence[str], concurrency: int, *, learn: bool) -> None:
     """All that a worker does, until it is cancelled."""
     async with asyncio.TaskGroup() as group:
+        for graph in app.engine.graphs:
+            await declare(app, graph)
         group.create_task(app.engine.work(queues, concurrency), name="flowbook-work")
+        make, cancel = functools.partial(run_of, app), functools.partial(_cancel, app)
+        ticker = Ticker(app.store, app.options.namespace, make, cancel)
+        group.create_task(ticker.run(), name="flowbook-schedules")
         if learn or app.steps:
             group.create_task(_learn(app, queues, learn=learn), name="flowbook-learn")
 
 
-async def named(app: App, flow: str) -> Graph:
-    """The code of a flow by its name: as this namespace defines it (`defining.py`), else as it is registered here, else
-    the newest that is stored, rebuilt.
-
-    Raises `CodeMissing`, `NotDefined` for a name that was taken back, `SpecRefused` for a definition that names what is
-    not registered here.
-    """
-    graph = await defining.graph_named(app, flow) or app.engine.newest(flow)
-    if graph is not None:
-        return graph
-    stored = await app.store.definitions(app.options.namespace, flow)
-    if not stored:
-        raise CodeMissing(
-            f"no flow {flow!r} is stored in namespace {app.options.namespace!r}: `flowbook flows` lists those that "
-            f"are; `--module my.flows` brings one that was never run"
-        )
-    try:
-        return rebuilt(app, stored[0])
-    except (NotPortable, SignatureRefused) as error:
-        raise CodeMissing(
-            f"flow {flow!r} (version {stored[0].version}) is not registered here, and cannot be built from its stored "
-            f"source: {error.message}. Name the module that declares it: `--module my.flows`"
-        ) from error
-
-
-def rebuilt(app: App, definition: Definition) -> Graph:
-    """The graph of a stored definition, to be looked at or started. Raises `NotPortable`, `SignatureRefused`."""
-    if definition.fingerprint not in app.rebuilt:
-        app.rebuilt[definition.fingerprint] = rebuild(definition, key=app.options.key)
-    return app.rebuilt[definition.fingerprint]
-
-
-async def start_named(app: App, flow: str, input: dict[str, Any], **options: Any) -> Run:
-    """Start a run of a flow by its name, for whichever worker claims it (``carry=True``: here). See `App.start`."""
-    return await app.start(flow, input, **{"carry": False, **options})
+async def _cancel(app: App, run_id: UUID, by: str) -> None:
+    with contextlib.suppress(RunNotFound):
+        await app.cancel(run_id, by=by, mark=by)
 
 
 async def _learn(app: App, queues: Sequence[str], *, learn: bool) -> None:

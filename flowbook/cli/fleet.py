@@ -143,7 +143,7 @@ def start(
     async def body(app: App) -> tuple[RunRow, str | None, RunView | None]:
         from flowbook.cli.code import discovered
         from flowbook.cli.progress import follow
-        from flowbook.working import start_named
+        from flowbook.naming import start_named
 
         for name in module or ():
             for graph in discovered(name):

@@ -19,6 +19,8 @@ from flowbook.graph.locate import Definition, Nowhere, namespace_of, place_of
 from flowbook.graph.resource import Resource, resource
 from flowbook.graph.step import Step, step
 
+_OURS = frozenset(("step", "flow", "scheduled"))
+
 
 def definition_of(thing: Any) -> Any:
     """The function or class whose definition is the source of a thing. Anything else is itself."""
@@ -63,7 +65,7 @@ def _below_step(node: Definition, space: dict[str, Any]) -> int:
     for decorator in reversed(getattr(node, "decorator_list", [])):
         root: ast.expr = decorator.func if isinstance(decorator, ast.Call) else decorator
         last = root.attr if isinstance(root, ast.Attribute) else getattr(root, "id", "")
-        ours = last in ("step", "flow") or (isinstance(root, ast.Name) and space.get(root.id) in (step, flow))
+        ours = last in _OURS or (isinstance(root, ast.Name) and space.get(root.id) in (step, flow))
         if ours or _is_resource(root, space):
             break
         kept += 1

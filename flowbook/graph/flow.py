@@ -85,6 +85,8 @@ class Graph(AsData, Launched):
     """How often a run may come to one node."""
     doc: str = ""
     """The docstring of the class that declares it; for people."""
+    schedule: Mapping[str, Any] | None = None
+    """When workers that have it run it (`scheduled.py`); no part of its identity. None: only when it is started."""
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from flowbook.codec import decode
 from flowbook.ids import short
 from flowbook.observe.diffs import Diff
 from flowbook.observe.planned import Plan
@@ -20,6 +21,7 @@ from flowbook.observe.views import AttemptView, ForkView, RunView, StepView, Wai
 from flowbook.plan.journal import Entry, from_entry
 from flowbook.plan.outputs import Output
 from flowbook.plan.records import Failure
+from flowbook.plan.schedules import Fire, Schedule
 from flowbook.ports import RunRow
 
 TEXT_LIMIT = 2000
@@ -140,6 +142,25 @@ def output_record(output: Output) -> dict[str, Any]:
     shown = {"bundle": dict(output.bundle), "metadata": dict(output.metadata)} if output.kind == "display" else {}
     about = {"path": output.path, "attempt": output.attempt, "kind": output.kind, "at": moment(output.at)}
     return {**about, "text": output.text, **shown}
+
+
+def schedule_record(schedule: Schedule) -> dict[str, Any]:
+    """A schedule."""
+    return {
+        "name": schedule.name, "flow": schedule.flow, "cron": schedule.cron, "every": schedule.every,
+        "at": moment(schedule.at), "tz": schedule.tz, "input": plain(decode(schedule.input)), "queue": schedule.queue,
+        "priority": schedule.priority, "fingerprint": schedule.fingerprint, "on_missed": schedule.on_missed,
+        "window": schedule.window, "overlap": schedule.overlap, "paused_at": moment(schedule.paused_at),
+        "next_at": moment(schedule.next_at), "created_at": moment(schedule.created_at),
+    }  # fmt: skip
+
+
+def fire_record(fire: Fire) -> dict[str, Any]:
+    """What became of a moment of a schedule."""
+    return {
+        "schedule": fire.schedule, "fire_time": moment(fire.fire_time), "verdict": fire.verdict,
+        "run": None if fire.run_id is None else str(fire.run_id), "note": fire.note, "fired_at": moment(fire.fired_at),
+    }  # fmt: skip
 
 
 def plain(value: Any) -> Any:

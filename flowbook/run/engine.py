@@ -131,6 +131,11 @@ class Engine:
         return fingerprint in self._graphs
 
     @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """The code that is registered, in the order in which it was."""
+        return tuple(self._graphs.values())
+
+    @property
     def known(self) -> frozenset[str]:
         """Fingerprints of the code that is registered."""
         return frozenset(self._graphs)

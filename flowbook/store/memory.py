@@ -41,6 +41,7 @@ from flowbook.store.matching import fits, listed, summed
 from flowbook.store.memory_database import MemoryDatabase, Worker
 from flowbook.store.memory_fleet import MemoryFleet
 from flowbook.store.memory_specs import MemorySpecs
+from flowbook.store.memory_timetable import MemoryTimetable
 from flowbook.store.reads import plain, the_one
 
 NOTE_SECONDS: Final = 0.1
@@ -70,6 +71,7 @@ class MemoryStore:
         self.database = database or MemoryDatabase()
         self.fleet = MemoryFleet(self.database)
         self.specs = MemorySpecs(self.database)
+        self.timetable = MemoryTimetable(self.database, self.worker_id)
         self.lease = lease
         self._poll = poll
         self._callbacks: list[Callable[[UUID | None], None]] = []

@@ -23,6 +23,7 @@ from flowbook.plan.forks import Ancestor, inherited
 from flowbook.plan.journal import OUTCOMES, Entry, Kind
 from flowbook.plan.outputs import Output
 from flowbook.plan.records import Status
+from flowbook.plan.schedules import Fire, Schedule
 from flowbook.plan.streamed import Chunk, News
 from flowbook.ports import (
     CHILD,
@@ -105,6 +106,9 @@ class MemoryDatabase:
         self.specs: dict[tuple[str, str], list[Defined]] = {}
         self.workers: dict[UUID, Worker] = {}
         self.blobs: dict[bytes, bytes] = {}
+        self.schedules: dict[tuple[str, str], Schedule] = {}
+        self.fires: dict[tuple[str, str], dict[datetime, Fire]] = {}
+        """(namespace, schedule) -> its moments that were dealt with."""
 
     def now(self) -> datetime:
         """The one clock that is compared."""

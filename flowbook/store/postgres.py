@@ -8,7 +8,7 @@ Owns: putting the parts together and opening and closing them in order. Refuses:
     claims            becoming an owner
     reads, blobs      everything that is looked at; large values
     outputs           what steps print and display
-    fleet             what workers ask together
+    fleet, timetable  what workers ask together; schedules
     specs             flows that are defined as data
     aside             the same for who is no coroutine
     liveness, wakes   being alive, hearing of mail
@@ -57,6 +57,7 @@ from flowbook.store.retrying import Line
 from flowbook.store.rows import Line as JournalLine
 from flowbook.store.rows import to_line
 from flowbook.store.specs import Specs
+from flowbook.store.timetable import Timetable
 from flowbook.store.wakes import Wakes
 from flowbook.store.writer import Writer
 
@@ -92,6 +93,7 @@ class PostgresStore:
         self._reads = Reads(self._line, self._blobs)
         self.fleet = Fleet(self._line)
         self.specs = Specs(self._line)
+        self.timetable = Timetable(self._line, self._announce)
         self._aside = Aside(url)
         self._liveness = Liveness(
             url, self.worker_id, lease=lease, on_dead=self._freed, on_steady=lambda: self._wake(None)

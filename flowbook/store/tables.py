@@ -18,6 +18,8 @@ Glossary
     blob        a large value, stored once under the digest of its bytes
     chunk       a piece of text that a step has streamed; gone soon after its path has an outcome
     output      what an attempt at a step printed or displayed; stays as long as its run
+    schedule    when runs of a flow are started; fired by whichever worker is first, in the statement that starts them
+    fire        a moment of a schedule that was dealt with; one per (schedule, fire_time), whatever becomes of its run
     worker      a process that owns runs; dead when its session lock is free or its lease is past
 
 Conventions: times are the database's; text statuses rather than enum types, which cannot lose a value; bytes with a
@@ -284,24 +286,36 @@ schedule = Table(
     _text("flow"),
     _text("cron", null=True),
     Column("every_seconds", Double),
+    _at("at", null=True),
     _text("timezone", "UTC"),
     Column("input", LargeBinary, nullable=False),
     _text("queue", "default"),
-    _text("catch_up", "skip"),
+    _int("priority"),
+    _text("fingerprint", null=True),  # null: each fire takes the newest definition
+    _text("on_missed", "skip"),
+    Column("window_seconds", Double, nullable=False),
+    _text("overlap", "allow"),
     _at("paused_at", null=True),
-    _at("next_at"),
+    _at("next_at", null=True),  # null: it has no moment left
+    _int("turn"),  # counts changes and fires: who fires names the turn that he saw
     _at("created_at", clock="now()"),
 )
 Index("schedule_next_ix", schedule.c.next_at, postgresql_where=schedule.c.paused_at.is_(None))
 
+# No foreign key to the run: what became of a moment is remembered when its run is gone.
 fire = Table(
     "fire",
     metadata,
     Column("namespace", Text, primary_key=True),
     Column("schedule", Text, primary_key=True),
-    Column("due_at", DateTime(timezone=True), primary_key=True),
+    Column("fire_time", DateTime(timezone=True), primary_key=True),
+    _text("verdict"),
     Column("run_id", UUID),
+    _text("note", ""),
     _at("fired_at", clock="now()"),
+)
+Index(
+    "fire_queued_ix", fire.c.namespace, fire.c.schedule, fire.c.fire_time, postgresql_where=text("verdict = 'queued'")
 )
 
 queue_slot = Table(

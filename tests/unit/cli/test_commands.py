@@ -28,6 +28,7 @@ COMMANDS = [
     ["runs"], ["show"], ["journal"], ["resume"], ["retry"], ["cancel"],
     ["plan"],
     ["worker"], ["start"], ["flows"], ["definitions"], ["define"], ["undefine"],
+    *(["schedule", verb] for verb in ("add", "list", "pause", "resume", "remove", "next", "history", "backfill")),
     ["db", "up"], ["db", "down"], ["db", "status"], ["db", "upgrade"], ["db", "url"], ["db", "psql"],
 ]  # fmt: skip
 
