@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Take a command, carry it out, exit."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        app(arguments, prog_name="flowbook")
+        app(schedules.paired(arguments), prog_name="flowbook")
     except FlowbookError as error:
         code = exit_of(error)
         complain(error, advice_on(error), json_wanted="--json" in arguments, exit_code=code)

@@ -45,7 +45,7 @@ def add(
     tz: Annotated[str, typer.Option("--tz", help="Time zone, as the tz database names it.")] = "UTC",
     name: Annotated[str | None, typer.Option(help="Default: as the flow.", show_default=False)] = None,
     parameter: Annotated[
-        list[tuple[str, str]] | None,
+        list[str] | None,
         typer.Option(
             "-p",
             "--parameter",
@@ -228,11 +228,28 @@ def _moment(text: str, option: str) -> datetime:
         raise UsageError(f"{option} {text!r} is no time: write 2026-11-21, or 2026-11-21T06:00") from None
 
 
-def _parameters(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def paired(words: Sequence[str]) -> list[str]:
+    """The words of ``schedule add`` with papermill's ``-p NAME VALUE`` as ``-p NAME=VALUE``, which typer can take."""
+    if list(words[:2]) != ["schedule", "add"]:
+        return list(words)
+    found, left = [], list(words)
+    while left:
+        word = left.pop(0)
+        found.append(word)
+        if word in ("-p", "--parameter") and left:
+            name = left.pop(0)
+            found.append(f"{name}={left.pop(0)}" if "=" not in name and left else name)
+    return found
+
+
+def _parameters(words: Sequence[str]) -> dict[str, Any]:
     import json
 
     found: dict[str, Any] = {}
-    for name, text in pairs:
+    for word in words:
+        name, sign, text = word.partition("=")
+        if not sign or not name:
+            raise UsageError(f"-p {word!r}: a parameter has a name and a value, -p NAME VALUE or -p NAME=VALUE")
         try:
             found[name] = json.loads(text)
         except ValueError:

@@ -20,7 +20,7 @@ Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
 def schedules_rows(found: Sequence[Schedule]) -> Rows:
     """Heads and rows of a list of schedules."""
     heads = ("schedule", "flow", "when", "zone", "next", "missed", "overlap", "code")
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (s.name, s.flow, when(s), s.tz, next_text(s), s.on_missed, s.overlap, (s.fingerprint or "newest")[:8])
         for s in found
     ]  # fmt: skip
@@ -29,7 +29,7 @@ def schedules_rows(found: Sequence[Schedule]) -> Rows:
 
 def fires_rows(found: Sequence[Fire]) -> Rows:
     """Heads and rows of a history."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (f"{f.fire_time:%Y-%m-%d %H:%M:%S %Z}", f.verdict, short(f.run_id) if f.run_id else "", f.note) for f in found
     ]
     return ("moment", "became", "run", "note"), rows

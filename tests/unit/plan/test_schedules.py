@@ -58,7 +58,8 @@ def test_what_is_older_than_the_window_is_not_run() -> None:
 def test_a_schedule_of_seconds_catches_up_in_batches_and_counts_no_week_for_its_newest() -> None:
     """All of 1,000 missed seconds come in turns of 100; with "latest" the newest one comes at once."""
     each = Schedule("default", "s", "fit", cron="* * * * * *", on_missed="all", next_at=SIX)
-    now, seen = SIX + timedelta(seconds=999), []
+    now = SIX + timedelta(seconds=999)
+    seen: list[datetime] = []
     while (found := turn(each, now)).run:
         assert len(found.run) <= BATCH
         seen += found.run
