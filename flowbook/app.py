@@ -13,7 +13,18 @@ from datetime import UTC, datetime
 from typing import Any, Self, overload
 from uuid import UUID
 
-from flowbook import deciding, defining, ended_badly, evaluating, naming, preparing, printed, scheduling, working
+from flowbook import (
+    conversing,
+    deciding,
+    defining,
+    ended_badly,
+    evaluating,
+    naming,
+    preparing,
+    printed,
+    scheduling,
+    working,
+)
 from flowbook.clock import WallClock
 from flowbook.codec import encode
 from flowbook.errors import (
@@ -52,12 +63,11 @@ from flowbook.run.engine import Ended, Engine
 from flowbook.run.handout import Token
 from flowbook.run.inputs import input_of, stored_input
 from flowbook.run.loading import load
-from flowbook.run.mail import once, retry_payload
+from flowbook.run.mail import once
 from flowbook.run.pauses import check_name, check_payload
 from flowbook.run.results import result_of, state_of
 from flowbook.run.starting import cell_of, code_changed, same_input
 from flowbook.run.tools import Tools
-from flowbook.run.undoing import check_retry, has_compensations
 from flowbook.streaming import Readers
 
 
@@ -259,6 +269,8 @@ class App:
 
     outputs = printed.outputs
     evaluate = evaluating.evaluated
+    retry = conversing.retry
+    spent = conversing.spent
     define, undefine, defined, audit = defining.define, defining.undefine, defining.defined, defining.audit
 
     async def children(self, run_id: UUID) -> Sequence[RunRow]:
@@ -272,23 +284,6 @@ class App:
         if row.status is Status.FAILED:
             return await self.retry(run_id)
         await self.engine.resume(run_id)
-        return Run(self, run_id)
-
-    async def retry(self, run_id: UUID, *, by: str = "user", recursion_limit: int | None = None, mark: str = "") -> Run:
-        """Carry a failed run on from the step that failed it; one whose compensations failed, with those.
-
-        ``recursion_limit``: how often a node may be reached from now on; None: as often as before. Raises `UsageError`
-        if it has not failed, `RunUndone` if all that it had done was undone.
-        """
-        before = self._ours(await self.store.run(run_id))
-        if before.status is Status.FAILED and has_compensations(await self._spec(before)):
-            view = await self.view(run_id)
-            check_retry(run_id, view.failed_path, view.undone, view.not_undone)
-        row = await self.store.send(run_id, "retry", by, retry_payload(recursion_limit), token=once(run_id, mark))
-        if row.status.over:
-            raise UsageError(f"run {run_id} is {row.status}, and only a failed run is retried")
-        if self.engine.knows(row.fingerprint):
-            await self.engine.resume(run_id)
         return Run(self, run_id)
 
     async def cancel(self, run_id: UUID, *, by: str = "user", mark: str = "") -> RunRow:

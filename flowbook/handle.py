@@ -94,9 +94,11 @@ class Run:
         """Carry it on here if nobody carries it."""
         return await self.app.resume(self.id)
 
-    async def retry(self, *, by: str = "user", recursion_limit: int | None = None) -> Run:
-        """Carry it on from the step that failed it (`App.retry`)."""
-        return await self.app.retry(self.id, by=by, recursion_limit=recursion_limit)
+    async def retry(self, *, by: str = "user", recursion_limit: int | None = None, **edits: Any) -> Run:
+        """Carry it on from the step that failed it (`App.retry`), with an edited state where keys are given:
+        ``await run.retry(budget={"usd": 1.0})``.
+        """
+        return await self.app.retry(self.id, by=by, recursion_limit=recursion_limit, edits=edits)
 
     async def fork(self, /, at: str, **edits: Any) -> Run:
         """Begin another run at one of its steps, with an edited state: ``await run.fork(at="judge#1", docs=[])``."""

@@ -29,6 +29,7 @@ from flowbook.rows import (
     Definition,
     Due,
     InboxQuery,
+    Limit,
     Mail,
     NewFire,
     NewFork,
@@ -36,8 +37,11 @@ from flowbook.rows import (
     RunRow,
     Settlement,
     Snapshot,
+    Spender,
+    Spent,
     Started,
     Tick,
+    Usage,
     ended_child,
 )
 
@@ -46,12 +50,14 @@ __all__ = [
     "FOLLOW",
     "Ack",
     "Asked",
+    "BudgetStore",
     "Defined",
     "Definition",
     "Due",
     "Executor",
     "FleetStore",
     "InboxQuery",
+    "Limit",
     "Mail",
     "NewFire",
     "NewFork",
@@ -61,11 +67,14 @@ __all__ = [
     "Sink",
     "Snapshot",
     "SpecStore",
+    "Spender",
+    "Spent",
     "Started",
     "Store",
     "Tick",
     "Timetable",
     "Transaction",
+    "Usage",
     "ended_child",
 ]
 
@@ -109,6 +118,11 @@ class Store(Protocol):
     @property
     def timetable(self) -> Timetable:
         """Schedules."""
+        ...
+
+    @property
+    def budgets(self) -> BudgetStore:
+        """What the runs of a namespace have spent of the budgets that they share."""
         ...
 
     async def open(self) -> None:
@@ -356,6 +370,29 @@ class Store(Protocol):
 
     async def served(self) -> frozenset[str]:
         """Fingerprints that some live worker serves."""
+        ...
+
+
+class BudgetStore(Protocol):
+    """Budgets that several runs share, counted in one place. Waits for the database as a `Store` does."""
+
+    async def reserve(self, who: Spender, estimate: Usage, limit: Limit) -> Spent:
+        """Set something aside for a call that is about to be made, unless a limit is reached already.
+
+        The answer is what is spent and set aside in all, this call included if ``allowed``. Asking again for the same
+        ``who`` changes nothing. One at a time per budget, so that what others have set aside is counted.
+        """
+        ...
+
+    async def settle(self, who: Spender, used: Usage | None) -> None:
+        """Count what a call has really used in place of what was set aside for it; None: nobody knows, so that.
+
+        A second time changes nothing. What was set aside by a process that has died stays counted.
+        """
+        ...
+
+    async def spent(self, namespace: str, budget: str) -> Spent:
+        """What is spent and set aside in all."""
         ...
 
 

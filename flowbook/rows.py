@@ -315,3 +315,43 @@ class Registered:
     def portable(self) -> bool:
         """True if a run of it can be resumed where this process is gone."""
         return not self.obstacles
+
+
+@dataclass(frozen=True, slots=True)
+class Spender:
+    """Who wants something of a shared budget: one attempt at one path of one run."""
+
+    namespace: str
+    budget: str
+    """Its name."""
+    run_id: UUID
+    path: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a call uses."""
+
+    usd: float = 0.0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """When a budget is used up; None: never."""
+
+    usd: float | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What is spent of a budget, with what is set aside for calls under way."""
+
+    usd: float = 0.0
+    tokens: int = 0
+    calls: int = 0
+    """Calls that were made, or are under way."""
+    allowed: bool = True
+    """False: a limit was reached, so nothing was set aside."""

@@ -370,9 +370,11 @@ class SyncRun:
         self._app.portal.call(self._run.resume())
         return self
 
-    def retry(self, *, recursion_limit: int | None = None) -> SyncRun:
-        """Carry it on from the step that failed it (`App.retry`)."""
-        self._app.portal.call(self._run.retry(recursion_limit=recursion_limit))
+    def retry(self, *, recursion_limit: int | None = None, **edits: Any) -> SyncRun:
+        """Carry it on from the step that failed it (`App.retry`), with an edited state where keys are given:
+        ``run.retry(budget={"usd": 1.0})``.
+        """
+        self._app.portal.call(self._run.retry(recursion_limit=recursion_limit, **edits))
         return self
 
     def fork(self, /, at: str, **edits: Any) -> SyncRun:

@@ -17,19 +17,21 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from flowbook.codec import encode
-from flowbook.errors import CodeMissing, NotPortable, SignatureRefused, StateError
+from flowbook.errors import CodeMissing, NotPortable, PointUnknown, SignatureRefused, StateError
 from flowbook.graph.changes import changed_nodes, changes, same_topology
 from flowbook.graph.flow import Graph
 from flowbook.graph.rebuild import rebuild
 from flowbook.graph.source import describe
 from flowbook.ids import new_id
 from flowbook.observe.diffs import Diff, Side, compare
-from flowbook.plan.apply import begin
+from flowbook.plan.apply import begin, fold
 from flowbook.plan.events import RunForked
-from flowbook.plan.forks import Cut, cut
+from flowbook.plan.forks import cut
 from flowbook.plan.journal import Entry, to_entry
 from flowbook.plan.moments import moment
+from flowbook.plan.quotes import Reader
 from flowbook.plan.records import Run as Record
+from flowbook.plan.records import Token
 from flowbook.plan.traces import trace
 from flowbook.ports import NewFork, RunRow
 from flowbook.run.inputs import whole_input
@@ -72,12 +74,24 @@ async def fork(
     graph, different = await _code_for_fork(app, parent, graph)
     beginning, entries = await history(app, parent, graph)
     made = cut(graph, beginning, entries, at)
-    checked = _edits(graph, made, at, edits)
+    checked = _checked(graph, made.token, f"the fork at {at}", edits)
     definition = app._registered.get(graph.fingerprint) or await app._define(graph)
     first = to_entry(RunForked(at, {**made.edits, **checked}, parent.id, different))
     new = NewFork(new_id(), parent.id, made.seq, made.without, definition.fingerprint, definition.version, first)
     row = await app.store.fork(new)
     return await app.engine.resume(row.id) if carry else row
+
+
+async def retry_edits(app: App, row: RunRow, edits: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Edits for the retry of a failed run, checked. Raises as `fork` does; `PointUnknown` where no step failed it."""
+    graph = await code_of(app, row)
+    run, entries = await history(app, row, graph)
+    reader = Reader()
+    run = fold(graph, run, ((e.seq, reader.event(e)) for e in entries))
+    token = next((t for t in run.tokens.values() if t.path and t.path == run.failed_path), None)
+    if token is None:
+        raise PointUnknown(f"run {row.id} was failed at {run.failed_path!r}, and no state can be edited there: fork it")
+    return _checked(graph, token, f"the retry at {token.path}", edits)
 
 
 async def look(app: App, run_id: UUID, where: str | int) -> Moment:
@@ -172,16 +186,16 @@ async def other_code(app: App, row: RunRow, graph: Graph) -> tuple[tuple[str, ..
     return different, graph.name == row.flow and same_topology(old.spec, new.spec)
 
 
-def _edits(graph: Graph, made: Cut, at: str, edits: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Edits as the schema wants them. Raises `StateError`, `Unencodable`."""
+def _checked(graph: Graph, token: Token, what: str, edits: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Edits at a token as the schema wants them. Raises `StateError`, `Unencodable`."""
     if graph.schema is not None:
-        edits = graph.schema.validate(f"the fork at {at}", edits, whole=True)
+        edits = graph.schema.validate(what, edits, whole=True)
         summed = [key for key in edits if key in graph.schema.reducers]
-        if summed and made.token.scope is not None:
+        if summed and token.scope is not None:
             raise StateError(
-                f"{', '.join(map(repr, summed))} cannot be edited at {at}, which stands on a branch: where its fork "
-                f"joins, the key is put together by its reducer from what each branch adds, so the edit would be lost, "
-                f"or what the others add. Fork at {made.token.scope}, or behind the join"
+                f"{', '.join(map(repr, summed))} cannot be edited at {token.path}, which stands on a branch: where its "
+                f"fork joins, the key is put together by its reducer from what each branch adds, so the edit would be "
+                f"lost, or what the others add. Fork at {token.scope}, or behind the join"
             )
     encode(dict(edits), at="edits")
     return edits

@@ -15,12 +15,13 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypedDict
 
 from flowbook.agents.calling import Approve, answered
+from flowbook.agents.limits import Limits
 from flowbook.agents.models import WORTH_ANOTHER, Answer, Clients, Message, Question, answer, model_clients
 from flowbook.agents.pricing import check_priced
 from flowbook.agents.settings import Budget, Model, Settings, models_of
 from flowbook.agents.tools import runnable, tool_of
 from flowbook.codec import fresh
-from flowbook.errors import BudgetReached, DeclarationError, TurnsReached
+from flowbook.errors import DeclarationError
 from flowbook.graph.binding import Uncopied, uncopied
 from flowbook.graph.durations import Duration
 from flowbook.graph.expression import END_NODE, START_NODE, branch
@@ -46,8 +47,8 @@ class Conversation(TypedDict, total=False):
     """One record for each answer of a model: model, tokens, cost, seconds."""
     answer: Any
     """The last answer's text, or what it says as ``output=`` wants it."""
-    budget: dict[str, Any]
-    """Limits of this run in place of the agent's: ``{"usd": 1.0, "tokens": None, "turns": 40}``."""
+    budget: Any
+    """Limits of this run in place of the agent's: an `fb.Budget`, or ``{"usd": 1.0, "turns": 40}``."""
 
 
 def agent(
@@ -127,7 +128,8 @@ async def turn(
     """Ask a model once: what it adds to the conversation. Raises `BudgetReached` and `TurnsReached` before it asks."""
     settings = Settings.of(stored)
     turns, messages = state.get("turns") or [], list(state.get("messages") or [])
-    _check_limits(settings, turns, state.get("budget") or {}, ctx)
+    limits = Limits.of(settings, state.get("budget"))
+    limits.check(turns, ctx)
     new: list[Message] = []
     if not turns:
         new.append({"role": "user", "content": state["question"]})
@@ -141,7 +143,9 @@ async def turn(
         [tool_of(tool).declared for tool in called.values()],
         None if output is None else (output.__name__, _schema(output)),
     )
-    said = await answer(clients, settings.models, question, _streaming(ctx))
+    async with limits.within(turns, question.messages, ctx) as answers:
+        said = await answer(clients, settings.models, question, _streaming(ctx))
+        answers.append(said)
     new.append(said.message)
     update: dict[str, Any] = {"messages": new, "turns": [said.turn]}
     if said.message.get("tool_calls"):
@@ -149,19 +153,6 @@ async def turn(
     if output is None:
         return update | {"answer": said.message["content"]}
     return update | _fitted(output, said, new, [*messages, *new])
-
-
-def _check_limits(settings: Settings, turns: Sequence[Any], budget: Any, ctx: Any) -> None:
-    most = budget.get("turns") or settings.max_turns
-    further = f"`run.fork(at={ctx.path!r}, budget={{...}})` goes on from here with more, at no cost for what is done"
-    if len(turns) >= most:
-        raise TurnsReached(f"{settings.name} has asked its model {len(turns)} times, and may {most} times; {further}")
-    usd = budget.get("usd") or settings.budget.usd
-    if usd is not None and (spent := sum(t["usd"] or 0.0 for t in turns)) >= usd:
-        raise BudgetReached(f"{settings.name} has spent ${spent:.4f} of ${usd:.4f}; {further}")
-    tokens = budget.get("tokens") or settings.budget.tokens
-    if tokens is not None and (used := sum(t["in"] + t["out"] for t in turns)) >= tokens:
-        raise BudgetReached(f"{settings.name} has used {used:,} of {tokens:,} tokens; {further}")
 
 
 def _fitted(output: type, said: Answer, new: list[Message], messages: Sequence[Message]) -> dict[str, Any]:

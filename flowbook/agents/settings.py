@@ -7,10 +7,11 @@ key is never part of a value that is stored.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
 from flowbook.errors import DeclarationError
+from flowbook.graph.durations import Duration, seconds
 from flowbook.secret import Secret, named_by
 
 
@@ -35,10 +36,37 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What one run of an agent may use: ``fb.Budget(usd=0.50)``. Checked before each call of a model."""
+    """What an agent may use: ``fb.Budget(usd=0.50)``. Checked before each call of a model.
+
+    It is the budget of one run. With ``shared="team"`` all runs of the namespace whose budgets have that name spend it
+    together, whichever process carries them: ``usd`` and ``tokens`` are then counted in the database, and before each
+    call what it will probably use is set aside, so the limit is passed by the calls under way at most.
+    """
 
     usd: float | None = None
     tokens: int | None = None
+    """In and out together."""
+    time: Duration | None = None
+    """Since the run was started, by the database's clock, what it waits for people included; of each run by itself."""
+    shared: str | None = None
+    """The name of the budget; None: it is the run's own."""
+
+    def __post_init__(self) -> None:
+        for name in ("usd", "tokens"):
+            value: Any = getattr(self, name)
+            if value is not None and (type(value) not in (int, float) or value <= 0):
+                raise DeclarationError(f"Budget({name}={value!r}): a number above 0, or None for no limit")
+        if self.time is not None:
+            seconds(self.time)
+        if self.shared == "":
+            raise DeclarationError(f"Budget(shared={self.shared!r}): the name of a budget")
+        if self.shared is not None and self.usd is None and self.tokens is None:
+            raise DeclarationError(f"Budget(shared={self.shared!r}): without usd= or tokens= it limits nothing")
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """As plain data; time in seconds."""
+        return asdict(self) | {"time": None if self.time is None else seconds(self.time)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +83,8 @@ class Settings:
     @property
     def stored(self) -> dict[str, Any]:
         """As plain data: reading it needs no class of ours."""
-        return asdict(self) | {"models": [asdict(m) for m in self.models]}
+        models = [asdict(m) for m in self.models]
+        return asdict(replace(self, budget=Budget())) | {"models": models, "budget": self.budget.stored}
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Self:

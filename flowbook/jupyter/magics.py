@@ -77,7 +77,8 @@ TABLE = {
         Command("graph", "Show a flow's topology.", "%flow graph research", "FLOW"),
         Command("resume", f"Carry on a run that nobody carries. {_RUN}", "%flow resume 3f2a1b9c", "RUN",
                 {**_WAIT, **_INTERRUPT}),
-        Command("retry", f"Carry on a failed run from the step that failed. {_RUN}", "%flow retry last", "RUN",
+        Command("retry", f"Carry on a failed run from the step that failed, with an edited state if you like. {_RUN}",
+                "%flow retry last", "RUN [KEY=VALUE ...]",
                 {**_WAIT, "--recursion-limit N": "how often a node may be reached from now on"}),
         Command(
             "signal", f"Send a run a signal, now or before it waits for one. {_RUN}",
@@ -233,7 +234,8 @@ class Magics:
         __tracebackhide__ = True
         text = it.options.get("recursion-limit")
         limit = None if text is None else count(text, "--recursion-limit")
-        return self.shown(self._session.run(_one(it, "retry", "a run")).retry(recursion_limit=limit), it)
+        edits = {key: unquoted_value(value) for key, value in it.pairs.items()}
+        return self.shown(self._session.run(_one(it, "retry", "a run")).retry(recursion_limit=limit, **edits), it)
 
     def _signal(self, it: Parsed) -> None:
         if len(it.words) != 2:

@@ -191,13 +191,17 @@ def lost_attempts(run: Run) -> tuple[tuple[str, int], ...]:
 
 def _forked(run: Run, token: Token, edits: Mapping[str, Any]) -> Run:
     """A run of its own: what was kept of the other one are results. Troubles, pauses and mail are its own affair."""
-    if edits:
-        # An edit sets a key, whatever its reducer; inside a branch it goes through the join as a step's update does.
-        view = View({**token.view.values, **edits}, token.view.results)
-        deltas = token.deltas if token.scope is None else (*token.deltas, Delta("", None, edits))
-        token = replace(token, view=view, deltas=deltas)
-    tokens = {**run.tokens, token.id: token}
+    tokens = {**run.tokens, token.id: _edited(token, edits)}
     return Run(run.id, run.flow, run.status, run.seq, tokens, run.scopes, run.counts, fans=run.fans, since=run.since)
+
+
+def _edited(token: Token, edits: Mapping[str, Any]) -> Token:
+    if not edits:
+        return token
+    # An edit sets a key, whatever its reducer; inside a branch it goes through the join as a step's update does.
+    view = View({**token.view.values, **edits}, token.view.results)
+    deltas = token.deltas if token.scope is None else (*token.deltas, Delta("", None, edits))
+    return replace(token, view=view, deltas=deltas)
 
 
 def _is_expected(run: Run, path: str) -> bool:
@@ -249,9 +253,14 @@ def _retried(run: Run, event: RunRetried) -> Run:
     # A pause whose time was up begins anew, or it would fail again at once.
     waits = {p: w for p, w in run.waits.items() if p not in run.troubles}
     failed = run.troubles.keys() - troubles.keys()
+    tokens = run.tokens
+    if event.edits:
+        token = next(t for t in tokens.values() if t.path == run.failed_path and t.phase is Phase.READY)
+        tokens = {**tokens, token.id: _edited(token, event.edits)}
     children = {p: replace(c, again=c.again or p in failed) for p, c in run.children.items()}
     return replace(
-        run, troubles=troubles, waits=waits, children=children, failure=None, failed_path=None, mail=event.mail,
+        run, tokens=tokens, troubles=troubles, waits=waits, children=children, failure=None, failed_path=None,
+        mail=event.mail,
         since=event.at or run.since, limit=event.limit or run.limit,
     )  # fmt: skip
 

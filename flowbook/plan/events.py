@@ -6,7 +6,7 @@ Owns: their shapes. Refuses: how they are stored (`journal.py`) and what they ch
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -272,6 +272,8 @@ class RunRetried:
     """When it went on (the database's clock): from here on its ``run_timeout`` counts anew."""
     limit: int | None = None
     """How often a node may be reached from now on; None: as before."""
+    edits: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the state that are set before, past their reducers, where the failed step stands."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,8 +153,11 @@ def to_entry(event: Event) -> Entry:  # noqa: C901  one case per event
         case UndoingBegan(path, why, by):
             body = {"p": path, "e": None if why is None else _failure(why), "by": by}
             return Entry(Kind.UNDOING, "", 0, encode(body))
-        case RunRetried(by, mail, at, limit):
-            return Entry(Kind.RETRIED, "", 0, encode({"by": by, "m": mail, "t": at} | ({"l": limit} if limit else {})))
+        case RunRetried(by, mail, at, limit, edits):
+            body = (
+                {"by": by, "m": mail, "t": at} | ({"l": limit} if limit else {}) | ({"s": dict(edits)} if edits else {})
+            )
+            return Entry(Kind.RETRIED, "", 0, encode(body))
         case CodeChanged(fingerprint, version, nodes, changes):
             new = {"f": fingerprint, "v": version, "n": list(nodes), "c": list(changes)}
             return Entry(Kind.CODE, "", 0, encode(new))
@@ -201,7 +204,7 @@ def from_entry(entry: Entry) -> Event:  # noqa: C901  one case per kind
             case Kind.UNDOING:
                 return UndoingBegan(body["p"], None if body["e"] is None else _failure_of(body["e"]), body["by"])
             case Kind.RETRIED:
-                return RunRetried(body["by"], body["m"], body.get("t"), body.get("l"))
+                return RunRetried(body["by"], body["m"], body.get("t"), body.get("l"), body.get("s") or {})
             case Kind.CODE:
                 return CodeChanged(body["f"], body["v"], tuple(body["n"]), tuple(body["c"]))
             case Kind.FORKED:

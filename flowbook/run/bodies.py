@@ -27,7 +27,9 @@ from flowbook.plan.events import AttemptFailed, ChildStarted, Event, SignalRefus
 from flowbook.plan.journal import Entry, Kind, from_entry, to_entry
 from flowbook.plan.quotes import LEAST, quoted
 from flowbook.plan.records import Run, View
+from flowbook.ports import Spender
 from flowbook.run import item_runs, scopes
+from flowbook.run.accounts import Account
 from flowbook.run.attempts import Outcome, attempt
 from flowbook.run.called import at_once, failed_for_good, minded, tried
 from flowbook.run.calls import Desk, Wanted
@@ -67,6 +69,7 @@ class Bodies:
             runner = self._runner
             self._desk = desk = Desk(self._record, runner._latch.open, runner.tools.key, runner.row.created_at)
             desk.stop, desk.add, desk.read = self._stop, self._add, runner.tools.store.outcomes_now
+            desk.account = self._account
             if runner.tools.always_suspend:
                 desk.quiet = QUIET_WHEN_SUSPENDING
         return self._desk
@@ -325,6 +328,10 @@ class Bodies:
 
     def _now(self) -> datetime:
         return self._runner.tools.clock.now()
+
+    def _account(self, budget: str, path: str, attempt: int) -> Account:
+        row, store = self._runner.row, self._runner.tools.store
+        return Account(store.budgets, Spender(row.namespace, budget, row.id, path, attempt))
 
 
 def plots(step: Any) -> bool:

@@ -27,6 +27,7 @@ from flowbook.plan.calls import Asked
 from flowbook.plan.journal import Entry, Kind
 from flowbook.plan.records import Call, Run
 from flowbook.ports import RunRow
+from flowbook.run.accounts import Account
 from flowbook.run.items import Read
 from flowbook.run.raised import exception_of
 from flowbook.run.scopes import Scope, current
@@ -99,6 +100,8 @@ class Desk:
         """Puts the outcome of a call that is over at once on its way."""
         self.read: Read | None = None
         """Reads the results of maps, of children that are graphs, when they are looked at."""
+        self.account: Callable[[str, str, int], Account] | None = None
+        """(shared budget, path, attempt) -> it; None: nobody has asked for a context."""
         self._moved: list[asyncio.Future[None]] = []
         """Who waits for any news."""
 

@@ -17,6 +17,7 @@ from flowbook.graph.binding import StateView
 from flowbook.graph.durations import Duration
 from flowbook.plan.paths import item_of
 from flowbook.run import asking
+from flowbook.run.accounts import Account
 from flowbook.run.calls import Caller
 from flowbook.run.handout import HandOut
 from flowbook.run.spawned import Spawned, attached, joined, spawned
@@ -95,6 +96,20 @@ class Context:
         if self.durable_time:
             return self._caller().clock
         return self.clock()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run was started, by the database's clock; what it waited for people included."""
+        return (self.clock() - self._caller().desk.born).total_seconds()
+
+    def account(self, budget: str) -> Account:
+        """A budget that runs of this namespace share under a name: ``await ctx.account("team").reserve(...)``.
+
+        Agents with ``Budget(shared="team")`` use it. It is counted in the database, whichever process spends.
+        """
+        account = self._caller().desk.account
+        assert account is not None
+        return account(budget, self.path, self.attempt)
 
     # -- durable calls -------------------------------------------------------------------------------------------------
 

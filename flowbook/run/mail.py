@@ -6,8 +6,9 @@ letters to whoever waits in the run (`pauses.py`, `children.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID, uuid5
 
 from flowbook.codec import decode, encode
@@ -28,13 +29,13 @@ async def unread(store: Store, row: RunRow, read: int) -> Sequence[Mail]:
     return await store.mailbox(row.id, read, ends_after=row.mail)
 
 
-def retry_payload(limit: int | None) -> bytes:
-    """What a request for a retry carries. Raises `UsageError` for a limit that is none."""
+def retry_payload(limit: int | None, edits: Mapping[str, Any] = {}) -> bytes:
+    """What a request for a retry carries. Raises `UsageError` for a limit that is none, `Unencodable`."""
     if limit is None:
-        return b""
+        return encode({"edits": dict(edits)}, at="edits") if edits else b""
     if type(limit) is not int or limit < 1:
         raise UsageError(f"recursion_limit={limit!r}: it counts how often a node may be reached, so 1 or more")
-    return encode({"limit": limit})
+    return encode({"limit": limit} | ({"edits": dict(edits)} if edits else {}), at="edits")
 
 
 def once(run_id: UUID, mark: str) -> UUID | None:
@@ -42,14 +43,16 @@ def once(run_id: UUID, mark: str) -> UUID | None:
     return uuid5(run_id, f"request {mark}") if mark else None
 
 
-def limit_of(payload: bytes) -> int | None:
-    """The recursion limit that a request for a retry carries; None: it has none that can be read."""
+def wanted(payload: bytes) -> tuple[int | None, Mapping[str, Any]]:
+    """(recursion limit, edits) that a request for a retry carries; (None, {}): none that can be read."""
     try:
         body = decode(payload) if payload else {}
     except Undecodable:
-        return None
-    limit = body.get("limit") if isinstance(body, dict) else None
-    return limit if type(limit) is int else None
+        return None, {}
+    if not isinstance(body, dict):
+        return None, {}
+    limit, edits = body.get("limit"), body.get("edits")
+    return (limit if type(limit) is int else None), (edits if type(edits) is dict else {})
 
 
 def requested(mail: Mail, status: Status, now: datetime) -> Event | None:
@@ -58,6 +61,6 @@ def requested(mail: Mail, status: Status, now: datetime) -> Event | None:
         case "cancel":
             return CancelRequested(mail.name, mail.id) if status is Status.RUNNING else None
         case "retry":
-            return RunRetried(mail.name, mail.id, now, limit_of(mail.payload)) if status is Status.FAILED else None
+            return RunRetried(mail.name, mail.id, now, *wanted(mail.payload)) if status is Status.FAILED else None
         case _:
             return None

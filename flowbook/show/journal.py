@@ -115,6 +115,8 @@ def words(event: Event) -> str:  # noqa: C901  one case per event
             text = duration(seconds) if event.attempt else "failed for good, and the map goes on without it"
         case MapFinished(total=total, failed=failed):
             text = f"{total:,} items" + (f", {failed:,} failed" if failed else "")
+        case RunRetried(by, edits=edits) if edits:
+            text = f"by {by}, with another {', '.join(edits)}"
         case CancelRequested(by) | RunRetried(by) | RunCancelled(by):
             text = f"by {by}"
         case UndoingBegan(_, None, by):

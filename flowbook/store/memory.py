@@ -38,6 +38,7 @@ from flowbook.ports import (
 )
 from flowbook.store.blobs import gone, refuse_huge, refuse_large
 from flowbook.store.matching import fits, listed, summed
+from flowbook.store.memory_budgets import MemoryBudgets
 from flowbook.store.memory_database import MemoryDatabase, Worker
 from flowbook.store.memory_fleet import MemoryFleet
 from flowbook.store.memory_specs import MemorySpecs
@@ -72,6 +73,7 @@ class MemoryStore:
         self.fleet = MemoryFleet(self.database)
         self.specs = MemorySpecs(self.database)
         self.timetable = MemoryTimetable(self.database, self.worker_id)
+        self.budgets = MemoryBudgets(self.database)
         self.lease = lease
         self._poll = poll
         self._callbacks: list[Callable[[UUID | None], None]] = []

@@ -39,7 +39,10 @@ from flowbook.ports import (
     RunRow,
     Settlement,
     Snapshot,
+    Spender,
+    Spent,
     Started,
+    Usage,
 )
 from flowbook.store.rows import NEVER
 
@@ -102,6 +105,8 @@ class MemoryDatabase:
         self._clock = clock or WallClock()
         self.runs: dict[UUID, Kept] = {}
         self.keys: dict[tuple[str, str, str], UUID] = {}
+        self.budgets: dict[tuple[str, str], Spent] = {}
+        self.reservations: dict[Spender, Usage] = {}
         self.definitions: dict[tuple[str, str, str], Definition] = {}
         self.specs: dict[tuple[str, str], list[Defined]] = {}
         self.workers: dict[UUID, Worker] = {}

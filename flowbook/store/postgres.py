@@ -47,6 +47,7 @@ from flowbook.ports import (
 from flowbook.store import migrate
 from flowbook.store.aside import Aside
 from flowbook.store.blobs import LARGE, Blobs, refuse_huge
+from flowbook.store.budgets import Budgets
 from flowbook.store.claims import Claims
 from flowbook.store.fleet import Fleet
 from flowbook.store.ledger import Ledger
@@ -94,6 +95,7 @@ class PostgresStore:
         self.fleet = Fleet(self._line)
         self.specs = Specs(self._line)
         self.timetable = Timetable(self._line, self._announce)
+        self.budgets = Budgets(self._line)
         self._aside = Aside(url)
         self._liveness = Liveness(
             url, self.worker_id, lease=lease, on_dead=self._freed, on_steady=lambda: self._wake(None)

@@ -20,6 +20,8 @@ Glossary
     output      what an attempt at a step printed or displayed; stays as long as its run
     schedule    when runs of a flow are started; fired by whichever worker is first, in the statement that starts them
     fire        a moment of a schedule that was dealt with; one per (schedule, fire_time), whatever becomes of its run
+    budget      what runs of a namespace have spent together, under a name that they share
+    reservation what is set aside of a budget for one call that is under way
     worker      a process that owns runs; dead when its session lock is free or its lease is past
 
 Conventions: times are the database's; text statuses rather than enum types, which cannot lose a value; bytes with a
@@ -341,3 +343,26 @@ cache_entry = Table(
     _at("expires_at", null=True),
 )
 Index("cache_entry_expires_ix", cache_entry.c.expires_at, postgresql_where=cache_entry.c.expires_at.is_not(None))
+
+budget = Table(
+    "budget",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("usd", Double, nullable=False),  # spent, with what is set aside for calls under way
+    Column("tokens", BigInteger, nullable=False),
+    Column("calls", BigInteger, nullable=False),
+)
+
+reservation = Table(
+    "reservation",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("budget", Text, primary_key=True),
+    Column("run_id", UUID, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("usd", Double, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    _at("at", clock="now()"),
+)

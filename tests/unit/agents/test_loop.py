@@ -14,13 +14,14 @@ import pytest
 from flowbook.agents.loop import agent
 from flowbook.agents.settings import Budget, Model
 from flowbook.app import App
-from flowbook.errors import AlreadyAnswered, BudgetReached, DeclarationError, TurnsReached
+from flowbook.errors import AlreadyAnswered, BudgetReached, DeclarationError, StateError, TurnsReached
 from flowbook.graph.flow import Graph
 from flowbook.graph.portable import obstacles
 from flowbook.graph.rebuild import rebuild
 from flowbook.graph.sign import sign
 from flowbook.graph.source import describe
 from flowbook.graph.step import step
+from flowbook.observe import events
 from flowbook.observe.views import RunView
 from flowbook.plan import snapshots
 from flowbook.testing import ScriptedModel, memory_app
@@ -161,11 +162,18 @@ async def test_turns_are_limited_and_a_fork_goes_on_with_more(app: App, model: S
     with pytest.raises(TurnsReached, match="asked its model 3 times") as reached:
         await run.result(timeout=60)
     assert model.count() == 3
-    assert "fork(at='ask_model#4'" in str(reached.value)
+    assert "run.retry(budget={'turns': 40})" in str(reached.value)
     more = await run.fork(at="ask_model#4", budget={"turns": 5})
     with pytest.raises(TurnsReached, match="asked its model 5 times"):
         await more.result(timeout=60)
     assert model.count() == 5
+    again = await run.retry(budget={"turns": 4})
+    with pytest.raises(TurnsReached, match="asked its model 4 times"):
+        await again.result(timeout=60)
+    assert again.id == run.id
+    assert model.count() == 6
+    with pytest.raises(StateError, match="budgets"):
+        await run.retry(budgets={"turns": 9})
 
 
 async def test_a_budget_is_checked_before_each_call(app: App, model: ScriptedModel) -> None:
@@ -179,6 +187,71 @@ async def test_a_budget_is_checked_before_each_call(app: App, model: ScriptedMod
     with pytest.raises(BudgetReached, match=r"spent \$0.0040 of \$0.0030"):
         await asked(app, it, "go")
     assert model.count() == 4
+
+
+async def test_a_run_goes_on_with_a_larger_budget(app: App, model: ScriptedModel) -> None:
+    """Where it stopped: nothing that was paid is paid again. The limit is checked against what is left unpriced."""
+    model.on(lambda m: len(m) < 7, calls=[("add", {"a": 1, "b": 1})], usage=(1_000, 100)).on("2", "done")
+    run = await app.start(made(model, budget=Budget(tokens=2_000)), {"question": "go"})
+    with pytest.raises(BudgetReached, match=r"run.retry\(budget="):
+        await run.result(timeout=60)
+    with pytest.raises(DeclarationError, match="whose price is not known"):
+        await (await run.retry(budget={"usd": 1.0})).result(timeout=60)
+    await run.retry(budget=Budget(tokens=1_000_000))
+    assert (await run.result(timeout=60))["answer"] == "done"
+    assert model.count() == 4
+    retried = [e async for e in run.stream() if isinstance(e, events.RunRetried)]
+    assert len(retried) == 2
+
+
+async def test_time_is_a_budget(app: App, model: ScriptedModel) -> None:
+    """Counted from the start of the run; checked before each call."""
+
+    @step(name="doze")
+    async def doze() -> str:
+        """Take a while."""
+        await asyncio.sleep(0.2)
+        return "slept"
+
+    model.on("go", calls=[("doze", {})]).on("slept", "rested")
+    run = await app.start(made(model, tools=[doze], budget=Budget(time="150ms")), {"question": "go"})
+    with pytest.raises(BudgetReached, match="of 150ms"):
+        await run.result(timeout=60)
+    assert model.count() == 1
+    await run.retry(budget={"time": "1h"})
+    assert (await run.result(timeout=60))["answer"] == "rested"
+
+
+async def test_runs_share_a_budget(app: App, model: ScriptedModel) -> None:
+    """It is counted under its name, whichever agent spends; a run that is stopped goes on with a larger one."""
+    priced = Model("m", base_url=model.base_url, price=(1.0, 10.0))
+    model.on("", "said", usage=(1_000, 100))  # $0.002
+    one, other = (agent(name, "", model=priced, budget=Budget(usd=0.005, shared="team")) for name in ("one", "other"))
+    for it in (one, other, one):
+        await asked(app, it, "go")
+    spent = await app.spent("team")
+    assert (round(spent.usd, 6), spent.tokens, spent.calls) == (0.006, 3_300, 3)
+    run = await app.start(other, {"question": "go"})
+    with pytest.raises(BudgetReached, match=r"share the budget 'team' have used \$0.0060 of \$0.0050"):
+        await run.result(timeout=60)
+    assert model.count() == 3
+    await run.retry(budget={"usd": 1.0})
+    assert (await run.result(timeout=60))["answer"] == "said"
+    assert (await app.spent("team")).calls == 4
+
+
+async def test_what_a_server_refused_is_not_spent(app: App, model: ScriptedModel) -> None:
+    """And what nobody knows of counts as it was expected: a stream that broke may have been paid."""
+    priced = Model("m", base_url=model.base_url, price=(1.0, 10.0))
+    model.on("bad", "no", fails=[400])
+    model.on("cut", "one two three four", cut_after=2, usage=(1_000, 100))
+    it = agent("one", "", model=priced, budget=Budget(usd=5, shared="team"), retries=0)
+    with pytest.raises(Exception, match="the script says"):
+        await asked(app, it, "bad")
+    assert (await app.spent("team")).usd == 0
+    with pytest.raises(Exception, match=r"(?s).*"):
+        await asked(app, it, "cut")
+    assert (await app.spent("team")).usd == pytest.approx(0.005)
 
 
 def test_a_budget_in_usd_is_refused_where_a_price_is_unknown() -> None:
