@@ -27,6 +27,8 @@ class Connection:
     def __init__(self, url: DatabaseUrl, home: Path, *, namespace: str, lease: float, always_suspend: bool) -> None:
         self.url, self.home = url, home
         self._namespace, self._lease, self._always_suspend = namespace, lease, always_suspend
+        self.address: str | None = None
+        """The URL of the database itself, once it is connected to: the embedded server has it when it runs."""
         self._cluster: Cluster | None = None
         self._sync: SyncApp | None = None
         self._app: App | None = None
@@ -85,6 +87,7 @@ class Connection:
 
             self._cluster = Cluster(self.url.home or self.home)
             url = self._cluster.attach().url
+        self.address = url
         options = Options(self._namespace, load_key(self.home), self._always_suspend)
         return App(PostgresStore(url, lease=self._lease), options)
 

@@ -15,6 +15,8 @@ from flowbook.graph.step import Step
 from flowbook.ids import short
 from flowbook.jupyter.cell import COMMAND
 from flowbook.jupyter.magics import TABLE
+from flowbook.jupyter.steps import complete as complete_step
+from flowbook.namespace.keeper import users_names
 from flowbook.plan.records import Status
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def complete(text: str, session: Session) -> Sequence[str] | None:
     """What may stand at the end of ``text``, a line up to the cursor; None: it is no line of ours."""
     line = _LINE.match(text)
     if line is None:
-        return None
+        return complete_step(text, users_names(session.namespace))
     if line[1]:
         return _options(COMMAND.options)
     words = line[2].split()

@@ -27,6 +27,9 @@ from flowbook.jupyter.mistakes import usage
 from flowbook.jupyter.names import HOOK, rewrite
 from flowbook.jupyter.runs import show_runs
 from flowbook.jupyter.session import Session
+from flowbook.jupyter.steps import HOOK as STEP_HOOK
+from flowbook.jupyter.steps import StepCells
+from flowbook.jupyter.steps import framed as step_framed
 from flowbook.show.safe import clean
 from flowbook.sync import SyncRun, SyncRuns
 
@@ -45,6 +48,7 @@ class Extension:
         self.ip = ip
         self.session = Session(ip, os.environ)
         self.hook = Hook(self.session)
+        self.steps = StepCells(self.session)
         self._undo: list[Callable[[], Any]] = []
 
     def load(self) -> None:
@@ -55,7 +59,11 @@ class Extension:
         transformer = partial(framed, commands=frozenset(TABLE))
         transformer.has_side_effects = False  # type: ignore[attr-defined]
         self._put(ip.input_transformers_cleanup, transformer)
+        setattr(builtins, STEP_HOOK, self.steps)
+        self._undo.append(partial(delattr, builtins, STEP_HOOK))
+        self._put(ip.input_transformers_cleanup, step_framed)
         self._put(ip.ast_transformers, _Rewriter())
+        self._put(ip.ast_transformers, self.steps)
         self._put(ip.Completer.custom_matchers, matcher(self.session))
         self._undo.append(redaction.install(ip))
         self._magic()
@@ -78,6 +86,7 @@ class Extension:
         """Take everything out again and disconnect."""
         while self._undo:
             self._undo.pop()()
+        self.steps.close()
         self.session.close()
 
     def _put(self, into: list[Any], thing: Any) -> None:
@@ -108,7 +117,16 @@ class Extension:
             __tracebackhide__ = True
             return agents.ask(line, cell)
 
-        for name, function in (("flow", flow), ("agent", agent), ("ask", ask)):
+        @no_var_expand
+        def step(line: str, cell: str | None = None) -> None:
+            """A durable cell: ``%%step [NAME]``; ``%%step --help``."""
+            __tracebackhide__ = True
+            if line.strip() in ("--help", "-h", "?"):
+                self.steps("--help")
+                return
+            raise usage("%%step must be the first line of its cell; `%%step --help`")
+
+        for name, function in (("flow", flow), ("agent", agent), ("ask", ask), ("step", step)):
             for kind in ("line", "cell"):
                 self.ip.register_magic_function(function, magic_kind=kind, magic_name=name)
                 self._undo.append(partial(self.ip.magics_manager.magics[kind].pop, name, None))
@@ -127,6 +145,7 @@ class Extension:
 
     def _cell_ran(self, result: Any) -> None:
         self.hook.clear()
+        self.steps.ran(success=bool(result.success))
         # An awaiting cell is interrupted by a cancel of its task.
         interrupted = isinstance(result.error_in_exec, KeyboardInterrupt | asyncio.CancelledError)
         self.session.displays.cell_ends(interrupted=interrupted)

@@ -7,6 +7,7 @@ Owns: the connection, the flows of this notebook, the last run, and publishing. 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.display import publish_display_data, update_display
@@ -14,6 +15,7 @@ from IPython.display import publish_display_data, update_display
 from flowbook.connecting import Connection, connect
 from flowbook.errors import NotConnected, RunNotFound, UsageError
 from flowbook.graph.flow import Graph
+from flowbook.jupyter.keeping import home_of
 from flowbook.jupyter.mistakes import brief, usage
 from flowbook.jupyter.parse import known
 
@@ -86,6 +88,16 @@ class Session:
     def database(self) -> str:
         """Which database, as a digest without any secret; empty: none."""
         return "" if self._connection is None else self._connection.url.fingerprint
+
+    @property
+    def address(self) -> str | None:
+        """The database's own URL; None: there is none."""
+        return None if self._connection is None else self._connection.address
+
+    @property
+    def home(self) -> Path:
+        """Where this user's key is."""
+        return home_of(self.env)
 
     def close(self) -> None:
         """Disconnect."""

@@ -37,6 +37,13 @@ from flowbook.namespace.vault import Vault
 _NOT_THE_USERS: Final = re.compile(r"_i?\d+\Z|_i+\Z|__?_?\Z|_[diso]h\Z|__.*__\Z|(In|Out|exit|quit|get_ipython)\Z")
 
 
+def users_names(namespace: Mapping[str, Any], hidden: Mapping[str, Any] = types.MappingProxyType({})) -> list[str]:
+    """The variables that are the user's: not IPython's own, and not what is ``hidden``."""
+    return [
+        n for n, v in list(namespace.items()) if not _NOT_THE_USERS.match(n) and not (n in hidden and hidden[n] is v)
+    ]
+
+
 class Keeper:
     """Keeps one namespace in one vault. Not for several threads: it is called between cells."""
 
@@ -179,12 +186,7 @@ class Keeper:
         )  # fmt: skip
 
     def _names(self) -> list[str]:
-        hidden = self._hidden
-        return [
-            n
-            for n, v in list(self.namespace.items())
-            if not _NOT_THE_USERS.match(n) and not (n in hidden and hidden[n] is v)
-        ]
+        return users_names(self.namespace, self._hidden)
 
     def _note(self, it: Reach, names: Collection[str], modules: Mapping[str, str], cell: str) -> None:
         """Which cell has bound what, and which attributes of modules it has changed."""

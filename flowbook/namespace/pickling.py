@@ -80,7 +80,7 @@ def dump(
     """
     file = io.BytesIO()
     buffers: list[memoryview] = []
-    pickler = _Pickler(file, buffers, namespace, known, views or {})
+    pickler = Pickler(file, buffers, namespace, known, views or {})
     pickler.dump(value)
     memo = {key: thing for key, (_, thing) in pickler.memo.copy().items()}
     return Dumped(file.getbuffer(), buffers, memo, pickler.needs)
@@ -95,7 +95,9 @@ def load(stream: Any, buffers: Iterable[Any], here: Here) -> Any:
         _here.reset(token)
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """See the module; made by `dump`."""
+
     def __init__(
         self, file: io.BytesIO, buffers: list[memoryview], namespace: dict[str, Any], known: Mapping[int, str],
         views: Mapping[int, View],
@@ -109,7 +111,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
         super().__init__(file, protocol=5, buffer_callback=take)
         self.needs: set[str] = set()
-        self._namespace, self._known, self._views = namespace, known, views
+        self.namespace, self._known, self._views = namespace, known, views
 
     def reducer_override(self, obj: Any) -> Any:
         """How this object is carried; NotImplemented: as pickle has it."""
@@ -119,7 +121,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             if name is not None:
                 self.needs.add(name)
                 return _named, (name,)
-            if kind is types.FunctionType and obj.__globals__ is self._namespace:
+            if kind is types.FunctionType and obj.__globals__ is self.namespace:
                 return _of_function(obj)
             return super().reducer_override(obj)
         view = self._views.get(id(obj))

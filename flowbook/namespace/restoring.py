@@ -172,6 +172,8 @@ class Restoring:
     def _named(self, name: str) -> Any:
         """A class or function of the notebook, loaded by now."""
         group = self._of.get(name)
+        if group is None and name in self._namespace:  # a step names what an earlier cell has made
+            return self._namespace[name]
         if group is None:
             raise pickle.UnpicklingError(f"the checkpoint has no {name!r}")
         if id(group) in self._later:

@@ -72,16 +72,17 @@ class Sharing:
 
     def _objects(self) -> None:
         owner: dict[int, str] = {}
+        apart = self._fixed()
         for name, it in self._dumped.items():
             for key, thing in it.memo.items():
                 other = owner.get(key)
                 if other is None:
                     owner[key] = name
-                elif other != name and self._mutable(thing):
+                elif other != name and key not in apart and self._mutable(thing):
                     self.unite(name, other)
 
     def _mutable(self, thing: Any) -> bool:
-        if isinstance(thing, self._frozen) or id(thing) in self._known:
+        if isinstance(thing, self._frozen) or id(thing) in self._known or _by_name(thing):
             return False
         if isinstance(thing, type | types.FunctionType):
             # What is carried by value is the notebook's own, and is one thing wherever it is used.
@@ -104,7 +105,7 @@ class Sharing:
         if numpy is None:
             return
         found: dict[int, tuple[Any, str]] = {}
-        copied, fixed = self._of_pandas()
+        copied, fixed = self._copied(), self._fixed()
         raw = {k for it in self._dumped.values() for k, thing in it.memo.items() if isinstance(thing, bytearray)}
         for name, it in self._dumped.items():
             for key, thing in it.memo.items():
@@ -124,19 +125,33 @@ class Sharing:
             end = max(end, high)
         self._cluster(cluster, found, copied)
 
-    def _of_pandas(self) -> tuple[set[int], set[int]]:
-        """Ids of arrays that pandas copies on write, and of those that nobody changes (of an index)."""
+    def _copied(self) -> set[int]:
+        """Ids of arrays that pandas copies on write."""
+        pandas = sys.modules.get("pandas")
+        return (
+            set()
+            if pandas is None
+            else {
+                id(getattr(b.values, "_ndarray", b.values))
+                for it in self._dumped.values()
+                for thing in it.memo.values()
+                if isinstance(thing, pandas.DataFrame | pandas.Series)
+                for b in thing._mgr.blocks
+            }
+        )
+
+    def _fixed(self) -> set[int]:
+        """Ids of what pandas has in common between its objects and never changes: the arrays of an index."""
         pandas = sys.modules.get("pandas")
         if pandas is None:
-            return set(), set()
-        copied, fixed = set(), set()
+            return set()
+        fixed = {id(pandas.DataFrame._metadata), id(pandas.Series._metadata)}
         for it in self._dumped.values():
             for thing in it.memo.values():
-                if isinstance(thing, pandas.DataFrame | pandas.Series):
-                    copied |= {id(getattr(b.values, "_ndarray", b.values)) for b in thing._mgr.blocks}
-                elif isinstance(thing, pandas.Index):
-                    fixed.add(id(getattr(thing._data, "_ndarray", thing._data)))
-        return copied, fixed
+                if isinstance(thing, pandas.Index):
+                    data = getattr(thing, "_data", None)
+                    fixed |= {id(data), id(getattr(data, "_ndarray", data))}
+        return fixed
 
     def _cluster(self, keys: list[int], found: Mapping[int, tuple[Any, str]], copied: set[int]) -> None:
         """Arrays that lie over one memory."""
@@ -178,6 +193,15 @@ def _reached(name: str, edges: Mapping[str, Iterable[str]]) -> set[str]:
                 seen.add(other)
                 todo.append(other)
     return seen
+
+
+def _by_name(thing: Any) -> bool:
+    """Is it a function of a module's, of whatever kind, which is carried by its name?"""
+    try:
+        module = sys.modules.get(thing.__module__) if callable(thing) else None
+        return module is not None and getattr(module, thing.__name__, None) is thing
+    except Exception:  # an object that answers for every attribute
+        return False
 
 
 def _root(array: Any) -> Any:

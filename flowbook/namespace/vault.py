@@ -47,6 +47,7 @@ class MemoryVault:
         self.pieces: dict[bytes, bytes] = {}
         self.written = 0
         """Bytes that were new when they were put."""
+        self._notes: dict[bytes, bytes] = {}
         self._guard = threading.Lock()
 
     def has(self, digests: Collection[bytes]) -> set[bytes]:
@@ -66,6 +67,14 @@ class MemoryVault:
         """See `Vault.get`."""
         with self._guard:
             return {d: self.pieces[d] for d in digests if d in self.pieces}
+
+    def note(self, key: bytes, text: bytes) -> None:
+        """See `namespace.steps.Notes`."""
+        self._notes[key] = text
+
+    def noted(self, key: bytes) -> bytes | None:
+        """See `namespace.steps.Notes`."""
+        return self._notes.get(key)
 
 
 def fetch(vault: Vault, digests: Iterable[bytes]) -> dict[bytes, bytes]:

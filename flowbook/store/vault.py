@@ -53,6 +53,15 @@ class PostgresVault:
             found |= {row["digest"]: row["bytes"] for row in rows}
         return found
 
+    def note(self, key: bytes, text: bytes) -> None:
+        """Write a small text, in the place of an earlier one of that key."""
+        self._wait(self._line.fetch(vault_sql.NOTE, key, text))
+
+    def noted(self, key: bytes) -> bytes | None:
+        """Read one; it counts as used now."""
+        row = self._wait(self._line.fetchrow(vault_sql.NOTED, key))
+        return None if row is None else row["payload"]
+
     def close(self) -> None:
         """Hang up; whoever calls gets `StoreUnavailable`."""
         with self._guard:

@@ -1,6 +1,7 @@
 """The statements about pieces of checkpoints, named and described.
 
-Owns: what the vault asks of the ``blob`` table beyond what journals ask of it. Refuses: everything else
+Owns: what the vault asks of the ``blob`` table beyond what journals ask of it, and the records of durable cells
+(`%%step`) among the entries of the cache. Refuses: everything else
 (`statements.py`).
 """
 
@@ -14,4 +15,19 @@ BLOBS_TOUCH: Final = Statement(
     "blobs touch",
     "update flowbook.blob set used_at = now() where digest = any ($1) returning digest",
     "Which of a checkpoint's pieces are there; those are not sent again, and gc leaves them alone for a day.",
+)
+
+NOTE: Final = Statement(
+    "note",
+    """
+    insert into flowbook.cache_entry (namespace, key, payload) values ('%%step', $1, $2)
+    on conflict (namespace, key) do update set payload = excluded.payload, created_at = now(), used_at = now()
+    """,
+    "What a cell has given for the code and the inputs that the key is the digest of.",
+)
+
+NOTED: Final = Statement(
+    "noted",
+    "update flowbook.cache_entry set used_at = now() where namespace = '%%step' and key = $1 returning payload",
+    "Reading it is using it.",
 )
