@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 from uuid import UUID
@@ -29,6 +30,7 @@ from flowbook.observe.views import RunView, StepView
 from flowbook.plan.outputs import Output
 from flowbook.plan.query import MOST_COUNTED, Count, RunQuery, RunSummary
 from flowbook.plan.records import Failure, Status
+from flowbook.plan.schedules import Fire, Schedule
 from flowbook.ports import Defined, RunRow
 from flowbook.query import Filters, Page, Runs, said
 from flowbook.rows import Registered
@@ -150,6 +152,14 @@ class SyncApp:
         """Runs of this namespace, newest first, to be narrowed down; a table in a notebook. See `App.runs`."""
         return SyncRuns(self, self.app.runs(flow=flow, status=status, limit=limit).query)
 
+    def schedule(self, flow: Graph | str, cron: str | None = None, **options: Any) -> Schedule:
+        """See `App.schedule`."""
+        return self.portal.call(self.app.schedule(flow, cron, **options))
+
+    def schedules(self) -> SyncSchedules:
+        """The schedules of this namespace, by name. See `App.schedules`."""
+        return SyncSchedules(self)
+
     def inbox(self, *, flow: str | None = None, run: SyncRun | None = None, limit: int = 100) -> Decisions:
         """See `App.inbox`."""
         found = self.app.inbox(flow=flow, run_id=None if run is None else run.id, limit=limit)
@@ -190,6 +200,56 @@ class SyncApp:
 
 def _id(run: SyncRun | str | UUID | None) -> str | UUID | None:
     return run.id if isinstance(run, SyncRun) else run
+
+
+class SyncSchedules(Sequence[Schedule]):
+    """The schedules of an app as a list, and what can be done to them, without ``await``. See `Schedules`."""
+
+    def __init__(self, app: SyncApp) -> None:
+        self._app, self._all = app, app.app.schedules()
+
+    def _rows(self) -> Sequence[Schedule]:
+        async def ask() -> Sequence[Schedule]:
+            return await self._all
+
+        return self._app.portal.call(ask())
+
+    def __len__(self) -> int:
+        return len(self._rows())
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._rows()[place]
+
+    def get(self, name: str) -> Schedule:
+        """See `Schedules.get`."""
+        return self._app.portal.call(self._all.get(name))
+
+    def pause(self, name: str) -> Schedule:
+        """See `Schedules.pause`."""
+        return self._app.portal.call(self._all.pause(name))
+
+    def resume(self, name: str) -> Schedule:
+        """See `Schedules.resume`."""
+        return self._app.portal.call(self._all.resume(name))
+
+    def remove(self, name: str) -> Schedule:
+        """See `Schedules.remove`."""
+        return self._app.portal.call(self._all.remove(name))
+
+    def next(self, name: str, number: int = 5) -> list[datetime]:
+        """See `Schedules.next`."""
+        return self._app.portal.call(self._all.next(name, number))
+
+    def history(self, name: str, limit: int = 50, before: datetime | None = None) -> Sequence[Fire]:
+        """See `Schedules.history`."""
+        return self._app.portal.call(self._all.history(name, limit, before))
+
+    def backfill(self, name: str, since: datetime, until: datetime) -> list[Fire]:
+        """See `Schedules.backfill`."""
+        return self._app.portal.call(self._all.backfill(name, since, until))
+
+    def __repr__(self) -> str:
+        return f"<schedules {', '.join(s.name for s in self._rows()) or 'none'}>"
 
 
 class SyncStream:

@@ -27,6 +27,13 @@ RUN_COMMANDS = frozenset({
 })  # fmt: skip
 OPEN_COMMANDS = frozenset({"approve", "reject", "answer"})
 """Commands whose path is that of an open decision."""
+FLOW_COMMANDS = frozenset({"run", "graph", "plan", "schedule"})
+CHOICES = {
+    "--on-missed": ["skip", "latest", "all"],
+    "--overlap": ["allow", "skip", "cancel-running", "queue"],
+    "--tz": ["UTC", "Europe/", "America/", "Asia/", "Africa/", "Australia/"],
+}
+"""What may stand behind an option."""
 _LINE = re.compile(r"(?:.*=\s*)?%(%?)flow[ \t]+(.*)\Z")
 
 
@@ -65,9 +72,13 @@ def complete(text: str, session: Session) -> Sequence[str] | None:
         return []
     if before == "--on-interrupt":
         return ["keep", "cancel"]
+    if before in CHOICES:
+        return CHOICES[before]
     if before == "--status":
         return [s.value for s in Status]
-    if before == "--flow" or (command in ("run", "graph", "plan") and len(words) == 2 and not current.startswith("-")):
+    if before == "--flow" or (
+        command in ("run", "graph", "plan", "schedule") and len(words) == 2 and not current.startswith("-")
+    ):
         return session.flow_names()
     runs = 2 if command == "diff" else 1 if command in RUN_COMMANDS else 0
     if len(words) <= runs + 1 and not current.startswith("-"):

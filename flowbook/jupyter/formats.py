@@ -31,7 +31,9 @@ from flowbook.show.evaluated import comparison_html, comparison_plain, evaluatio
 from flowbook.show.html import flow_html, flow_svg, run_html, runs_html
 from flowbook.show.inbox import inbox_html, inbox_plain
 from flowbook.show.planned import plan_html, plan_plain
+from flowbook.show.schedules import schedules_html, schedules_plain
 from flowbook.show.text import flow_plain, run_plain, runs_plain
+from flowbook.sync import SyncSchedules
 
 Form = Callable[[Any], str]
 
@@ -44,6 +46,7 @@ RECORDS: Final[tuple[tuple[type, Form, Form], ...]] = (
     (RunView, run_html, run_plain),
     (Plan, plan_html, plan_plain),
     (Page, lambda page: runs_html(page.rows), lambda page: runs_plain(page.rows)),
+    (SyncSchedules, schedules_html, schedules_plain),
     (Decisions, inbox_html, inbox_plain),
     (Evaluation, evaluation_html, evaluation_plain),
     (Comparison, comparison_html, comparison_plain),

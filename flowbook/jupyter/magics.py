@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowbook.errors import FlowbookError
 from flowbook.ids import short
-from flowbook.jupyter import fixing
+from flowbook.jupyter import fixing, schedules
 from flowbook.jupyter.answers import control, of_inbox, who
 from flowbook.jupyter.beside import Beside
 from flowbook.jupyter.displays import OnInterrupt
@@ -124,6 +124,7 @@ TABLE = {
         ),
         Command("diff", f"Compare two runs: where they part, steps, state. {_RUN}", "%flow diff 3f2a9c01 last", "A B"),
         Command("cancel", f"Ask a run to stop. {_RUN}", "%flow cancel last", "RUN"),
+        schedules.COMMAND,
         Command("status", "Which database, which flows, what is going on.", "%flow status"),
         Command(
             "connect", "Connect to another database; without a URL, to the one that the environment names or the "
@@ -133,7 +134,7 @@ TABLE = {
 }  # fmt: skip
 
 
-PAIRED = frozenset({"run", "plan", "runs", "signal", "fork", "approve", "reject", "answer"})
+PAIRED = frozenset({"run", "plan", "runs", "signal", "fork", "approve", "reject", "answer", "schedule"})
 """Commands that take ``key=value``."""
 
 
@@ -339,6 +340,9 @@ class Magics:
         status = run.cancel()
         told = f"is {status} already" if status.over and status is not Status.CANCELLED else "is asked to stop"
         print(f"run {short(run.id)} {'is cancelled' if status is Status.CANCELLED else told}")  # noqa: T201 - answer
+
+    def _schedule(self, it: Parsed) -> None:
+        schedules.run(self._session, it)
 
     def _status(self, it: Parsed) -> None:
         app = self._session.app

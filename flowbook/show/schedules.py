@@ -13,6 +13,7 @@ from flowbook.ids import short
 from flowbook.plan.crons import zone
 from flowbook.plan.schedules import Fire, Schedule
 from flowbook.show.safe import escape
+from flowbook.show.text import table_of
 
 Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
@@ -53,12 +54,27 @@ def next_text(schedule: Schedule) -> str:
 
 def schedules_html(found: Sequence[Schedule]) -> str:
     """A list of schedules for a notebook."""
-    return _table(*schedules_rows(found), "no schedules: %flow schedule FLOW --cron &quot;0 6 * * *&quot;")
+    return _table(*schedules_rows(found), "no schedules")
+
+
+def schedules_plain(found: Sequence[Schedule]) -> str:
+    """The same in plain text."""
+    return table_of(*schedules_rows(found), "no schedules")[1]
+
+
+def fires_html(found: Sequence[Fire]) -> str:
+    """A history for a notebook."""
+    return _table(*fires_rows(found), "nothing has fired yet")
+
+
+def fires_plain(found: Sequence[Fire]) -> str:
+    """The same in plain text."""
+    return table_of(*fires_rows(found), "nothing has fired yet")[1]
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> str:
     if not rows:
-        return f"<p>{empty}</p>"
+        return f"<p>{escape(empty)}</p>"
     head = "".join(f'<th scope="col" style="text-align:left">{escape(h)}</th>' for h in heads)
     body = "".join(
         "<tr>" + "".join(f'<td style="text-align:left">{escape(text, 80)}</td>' for text in row) + "</tr>"

@@ -104,6 +104,12 @@ async def meet(ctx: fb.Context) -> None:
     mark(ctx)
 
 
+@fb.step
+async def once(of: str, ctx: fb.Context) -> dict[str, str]:
+    mark(ctx)
+    return {"was": of}
+
+
 def ticks(n: int) -> Any:
     """A chain of so many ticks."""
     chain: Any = tick.as_("tick01")
@@ -122,6 +128,7 @@ def works(n: int) -> Any:
 
 FLOWS: dict[str, fb.Graph] = {
     "held": fb.graph("held", first >> hold >> last),
+    "single": fb.graph("single", once),
     "ticks3": fb.graph("ticks3", ticks(3)),
     "ticks20": fb.graph("ticks20", ticks(20)),
     "works": fb.graph("works", works(6)),

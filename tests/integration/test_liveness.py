@@ -99,8 +99,8 @@ asyncio.run(main())
 class Server:
     """A Postgres that a test may kill."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, connections: int = 200) -> None:
+        self.home, self.connections = home, connections
         self.account = service_account()
         home.chmod(0o755)
         seat = home / "seat"
@@ -127,7 +127,7 @@ class Server:
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
             "fsync": "off",
-            "max_connections": 200,
+            "max_connections": self.connections,
         }
         command = [self.binaries.program("postgres"), "-D", str(self.data)]
         for name, value in settings.items():
