@@ -40,6 +40,7 @@ from flowbook.rows import (
     Spender,
     Spent,
     Started,
+    Swept,
     Tick,
     Usage,
     ended_child,
@@ -56,6 +57,7 @@ __all__ = [
     "Due",
     "Executor",
     "FleetStore",
+    "Housekeeping",
     "InboxQuery",
     "Limit",
     "Mail",
@@ -71,6 +73,7 @@ __all__ = [
     "Spent",
     "Started",
     "Store",
+    "Swept",
     "Tick",
     "Timetable",
     "Transaction",
@@ -123,6 +126,11 @@ class Store(Protocol):
     @property
     def budgets(self) -> BudgetStore:
         """What the runs of a namespace have spent of the budgets that they share."""
+        ...
+
+    @property
+    def housekeeping(self) -> Housekeeping:
+        """Throwing away what is over."""
         ...
 
     async def open(self) -> None:
@@ -477,6 +485,19 @@ class Timetable(Protocol):
 
     async def fires(self, namespace: str, name: str, limit: int, before: datetime | None = None) -> Sequence[Fire]:
         """What became of its moments, newest first."""
+        ...
+
+
+class Housekeeping(Protocol):
+    """Throwing away what is over, while workers run."""
+
+    async def gc(self, older_than: float, *, dry_run: bool = False, unused: float = 86_400.0) -> Swept:
+        """Throw away runs that have been over for ``older_than`` seconds with all they have, then blobs that nothing
+        refers to and nobody has used for ``unused`` seconds.
+
+        Children go with their root, once all of the family are over; what a fork reads stays as long as the fork.
+        ``dry_run``: only count.
+        """
         ...
 
 

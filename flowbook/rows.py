@@ -55,6 +55,25 @@ class Defined:
     """When it was taken back; None: it was not."""
 
 
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What housekeeping has thrown away, or would."""
+
+    runs: int = 0
+    """With their children."""
+    entries: int = 0
+    """Rows of journals."""
+    outputs: int = 0
+    """Pieces of what steps printed and displayed."""
+    bytes: int = 0
+    """Of all that, as it was before compression."""
+    blobs: int = 0
+    """Large values that nothing referred to. A dry run does not count those that only runs of its own count keep."""
+    blob_bytes: int = 0
+    dry_run: bool = False
+    """True: nothing was thrown away."""
+
+
 @quick
 @dataclass(frozen=True, slots=True)
 class NewRun:

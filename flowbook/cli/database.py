@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flowbook.connecting import Connection
 
 app = typer.Typer(
-    help="The database: up, down, status, upgrade, url, psql.",
+    help="The database: up, down, status, upgrade, url, psql, gc.",
     no_args_is_help=True,
     epilog="Example:  flowbook db status --json",
 )
@@ -168,6 +168,47 @@ def psql(
     with _Reached(connection(url)) as reach:
         code = run_psql(reach, context.args)
     raise typer.Exit(code)
+
+
+@app.command(epilog="Example:  flowbook db gc --older-than 30d --dry-run")
+def gc(
+    older_than: Annotated[
+        str, typer.Option(metavar="TIME", help="Runs that ended at least so long ago: `30d`, `12h`.")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")] = False,
+    url: UrlOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Throw away runs that are over, with all they have, and large values that nothing needs any more.
+
+    Workers may go on meanwhile. A fork keeps what it was forked from; children go with the run that started them. A
+    value goes a day after its last use. Interrupted anywhere, the next call goes on.
+    """
+    from dataclasses import asdict
+
+    from flowbook.cli import output
+    from flowbook.cli.session import with_app
+    from flowbook.graph.durations import seconds
+
+    age = seconds(older_than)
+    found = with_app(url, lambda app: app.store.housekeeping.gc(age, dry_run=dry_run))
+    if json:
+        output.as_json({**asdict(found), "older_than": age})
+        return
+    verb = "would go" if dry_run else "are gone"
+    output.say(
+        f"{found.runs:,} runs {verb}, with {found.entries:,} rows of journals and {found.outputs:,} outputs "
+        f"({_size(found.bytes)}); {found.blobs:,} large values ({_size(found.blob_bytes)})"
+    )
+
+
+def _size(count: int) -> str:
+    """Bytes for people."""
+    size, units = float(count), ["TB", "GB", "MB", "kB", "B"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1000
+        units.pop()
+    return f"{size:,.{0 if units[-1] == 'B' else 1}f} {units[-1]}"
 
 
 class _Reached:

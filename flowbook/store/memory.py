@@ -41,6 +41,7 @@ from flowbook.store.matching import fits, listed, summed
 from flowbook.store.memory_budgets import MemoryBudgets
 from flowbook.store.memory_database import MemoryDatabase, Worker
 from flowbook.store.memory_fleet import MemoryFleet
+from flowbook.store.memory_gc import MemoryHousekeeping
 from flowbook.store.memory_specs import MemorySpecs
 from flowbook.store.memory_timetable import MemoryTimetable
 from flowbook.store.reads import plain, the_one
@@ -74,6 +75,7 @@ class MemoryStore:
         self.specs = MemorySpecs(self.database)
         self.timetable = MemoryTimetable(self.database, self.worker_id)
         self.budgets = MemoryBudgets(self.database)
+        self.housekeeping = MemoryHousekeeping(self.database)
         self.lease = lease
         self._poll = poll
         self._callbacks: list[Callable[[UUID | None], None]] = []

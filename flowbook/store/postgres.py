@@ -10,6 +10,7 @@ Owns: putting the parts together and opening and closing them in order. Refuses:
     outputs           what steps print and display
     fleet, timetable  what workers ask together; schedules
     specs             flows that are defined as data
+    gc                throwing away what is over
     aside             the same for who is no coroutine
     liveness, wakes   being alive, hearing of mail
     migrate           the schema
@@ -50,6 +51,7 @@ from flowbook.store.blobs import LARGE, Blobs, refuse_huge
 from flowbook.store.budgets import Budgets
 from flowbook.store.claims import Claims
 from flowbook.store.fleet import Fleet
+from flowbook.store.gc import Housekeeping
 from flowbook.store.ledger import Ledger
 from flowbook.store.liveness import Liveness
 from flowbook.store.outputs import Outputs
@@ -96,6 +98,8 @@ class PostgresStore:
         self.specs = Specs(self._line)
         self.timetable = Timetable(self._line, self._announce)
         self.budgets = Budgets(self._line)
+        self._gc = Line(url, "gc")
+        self.housekeeping = Housekeeping(self._gc)
         self._aside = Aside(url)
         self._liveness = Liveness(
             url, self.worker_id, lease=lease, on_dead=self._freed, on_steady=lambda: self._wake(None)
@@ -144,6 +148,7 @@ class PostgresStore:
         await self._blobs.close()
         await self._aside.close()
         await self._stream.close()
+        await self._gc.close()
         await self._line.close()
 
     def on_wake(self, callback: Callable[[UUID | None], None]) -> None:
