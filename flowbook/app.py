@@ -315,7 +315,8 @@ class App:
 
         return Run(self, (await travel.fork(self, run_id, at, edits or {}, graph, carry=carry)).id)
 
-    plan, reuse = preparing.plan, preparing.reuse
+    plan, reuse, prove = preparing.plan, preparing.reuse, preparing.prove
+    promote, pinned = preparing.promote, preparing.pinned
 
     async def signal(self, run_id: UUID, name: str, payload: Any = None) -> RunRow:
         """Send a signal to a run, durably; whether it waits already makes no difference. The row after it.

@@ -29,6 +29,7 @@ from flowbook.rows import (
     Definition,
     Due,
     InboxQuery,
+    KeptProof,
     Limit,
     Mail,
     NewFire,
@@ -59,6 +60,7 @@ __all__ = [
     "FleetStore",
     "Housekeeping",
     "InboxQuery",
+    "KeptProof",
     "Limit",
     "Mail",
     "NewFire",
@@ -131,6 +133,11 @@ class Store(Protocol):
     @property
     def housekeeping(self) -> Housekeeping:
         """Throwing away what is over."""
+        ...
+
+    @property
+    def proofs(self) -> ProofStore:
+        """What is known of the versions of flows."""
         ...
 
     async def open(self) -> None:
@@ -498,6 +505,26 @@ class Housekeeping(Protocol):
         Children go with their root, once all of the family are over; what a fork reads stays as long as the fork.
         ``dry_run``: only count.
         """
+        ...
+
+
+class ProofStore(Protocol):
+    """What is known of the versions of flows: proofs and promotions. Waits for the database as a `Store` does."""
+
+    async def keep(self, namespace: str, flow: str, fingerprint: str, passed: bool, report: Mapping[str, Any]) -> None:
+        """Keep the newest proof of a version."""
+        ...
+
+    async def of(self, namespace: str, flow: str) -> Sequence[KeptProof]:
+        """What is known of the versions of a flow, newest first."""
+        ...
+
+    async def promote(self, namespace: str, flow: str, fingerprint: str, by: str) -> KeptProof:
+        """Pin this version of a flow, from now on."""
+        ...
+
+    async def clear(self, scratch: str) -> None:
+        """Delete the runs and definitions of a namespace whose name begins with ``~``; of any other one nothing."""
         ...
 
 

@@ -74,6 +74,22 @@ class Swept:
     """True: nothing was thrown away."""
 
 
+@dataclass(frozen=True, slots=True)
+class KeptProof:
+    """What is known of one version of a flow."""
+
+    flow: str
+    fingerprint: str
+    at: datetime
+    """When it was proven last, or promoted without a proof."""
+    passed: bool
+    report: Mapping[str, Any]
+    """The proof as JSON (`observe.records.proof_record`); empty: it was never proven."""
+    promoted_at: datetime | None
+    """None: it was never promoted. The version of a flow that was promoted last is the one that is pinned."""
+    promoted_by: str
+
+
 @quick
 @dataclass(frozen=True, slots=True)
 class NewRun:

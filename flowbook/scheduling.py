@@ -3,8 +3,8 @@
 Owns: `schedule`, `Schedules`, and making the run of a moment. Refuses: the moments (`plan/schedules.py`), firing them
 (`run/ticking.py`) and storing them.
 
-A schedule names a flow. Each fire takes the newest definition that is stored then; a schedule that is *pinned* stays
-with the one that it was made with, whatever is declared later under that name.
+A schedule names a flow. Each fire takes the version that was promoted last, else the newest definition that is stored
+then; a schedule that is *pinned* stays with the one that it was made with, whatever is declared or promoted later.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from flowbook.errors import CodeMissing, NotPortable, ScheduleNotFound, Schedule
 from flowbook.graph.durations import Duration, seconds
 from flowbook.graph.flow import Graph
 from flowbook.ids import new_id
-from flowbook.naming import named, rebuilt
+from flowbook.naming import named, promoted, rebuilt
 from flowbook.plan.crons import zone
 from flowbook.plan.query import projection
 from flowbook.plan.schedules import (
@@ -128,6 +128,8 @@ async def _definition(app: App, schedule: Schedule) -> Definition:
             return pinned
     elif (graph := await defining.graph_named(app, schedule.flow)) is not None:
         return (await app.register(graph)).definition
+    elif (kept := await promoted(app, schedule.flow)) is not None:
+        return kept
     elif stored := await app.store.definitions(schedule.namespace, schedule.flow):
         return stored[0]
     raise CodeMissing(f"schedule {schedule.name!r}: flow {schedule.flow!r} is not stored here (any more)")

@@ -31,7 +31,7 @@ from flowbook.plan.outputs import Output
 from flowbook.plan.query import MOST_COUNTED, Count, RunQuery, RunSummary
 from flowbook.plan.records import Failure, Status
 from flowbook.plan.schedules import Fire, Schedule
-from flowbook.ports import Defined, RunRow
+from flowbook.ports import Defined, KeptProof, RunRow
 from flowbook.query import Filters, Page, Runs, said
 from flowbook.rows import Registered
 from flowbook.run.deciding import Answered
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from flowbook.observe.planned import Plan
+    from flowbook.observe.proofs import Proof
     from flowbook.travel import Moment
 
 
@@ -143,6 +144,14 @@ class SyncApp:
         if self.started is not None:
             self.started(run)
         return run
+
+    def prove(self, graph: Graph, input: Mapping[str, Any] | None = None, **options: Any) -> Proof:
+        """See `proving.prove`; a table in a notebook."""
+        return self.portal.call(self.app.prove(graph, input, **options))
+
+    def promote(self, graph: Graph, **options: Any) -> KeptProof:
+        """See `preparing.promote`."""
+        return self.portal.call(self.app.promote(graph, **options))
 
     def find(self, text: str | UUID) -> SyncRun:
         """A run by id, unique prefix or short id."""

@@ -145,10 +145,15 @@ def start(
         from flowbook.cli.progress import follow
         from flowbook.naming import start_named
 
-        for name in module or ():
-            for graph in discovered(name):
-                await app.register(graph)
-        run = await start_named(app, flow, given, key=key, queue=queue, priority=priority, carry=here)
+        found = [graph for name in module or () for graph in discovered(name)]
+        for graph in found:
+            await app.register(graph)
+        options: dict[str, Any] = {"key": key, "queue": queue, "priority": priority, "carry": here}
+        declared = next((graph for graph in found if graph.name == flow), None)
+        if declared is not None:  # who names a module means it, whatever version is pinned
+            run = await app.start(declared, given, **options)
+        else:
+            run = await start_named(app, flow, given, **options)
         row = await app.store.run(run.id)
         needs = await unserved(app, row)
         if needs and not here:

@@ -52,6 +52,25 @@ class Launched:
         """
         return current().plan(self, input or None, against=against)
 
+    def prove(
+        self, *, signals: Mapping[str, Any] | None = None, ignore: tuple[str, ...] = (), timeout: float = 300.0,
+        kills: int = 25, **input: Any,
+    ) -> Any:  # fmt: skip
+        """Build it from its stored source in clean processes and kill those at every step boundary: a `Proof`.
+
+        Its steps really run, twice at least. ``signals``: name -> payload of what it waits for; ``ignore``: steps and
+        state keys that may differ; ``timeout``: seconds for all of it; ``kills``: processes that are killed at most.
+        """
+        return current().prove(self, input, signals=signals, ignore=ignore, timeout=timeout, kills=kills)
+
+    def promote(self, *, unproven: bool = False, by: str = "", cron: str | None = None, **schedule: Any) -> Any:
+        """Pin this version: it is what is started by the flow's name from now on. Raises `NotProven`.
+
+        ``cron="0 6 * * *"``, ``tz=``, ``input=`` and what else a schedule takes: hand it to the workers as well.
+        """
+        more = {**schedule, **({} if cron is None else {"cron": cron})}
+        return current().promote(self, unproven=unproven, by=by, **more)
+
 
 class Launcher(Protocol):
     """What can start runs."""
@@ -74,6 +93,10 @@ class Launcher(Protocol):
     def plan(self, graph: Any, input: Mapping[str, Any] | None, *, against: Any) -> Any: ...
 
     def reuse(self, graph: Any, input: Mapping[str, Any] | None, *, against: Any) -> Any: ...
+
+    def prove(self, graph: Any, input: Mapping[str, Any], **options: Any) -> Any: ...
+
+    def promote(self, graph: Any, **options: Any) -> Any: ...
 
 
 _current: list[Launcher] = []

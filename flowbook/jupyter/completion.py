@@ -77,7 +77,9 @@ def complete(text: str, session: Session) -> Sequence[str] | None:
     if before == "--status":
         return [s.value for s in Status]
     if before == "--flow" or (
-        command in ("run", "graph", "plan", "schedule") and len(words) == 2 and not current.startswith("-")
+        command in ("run", "graph", "plan", "prove", "promote", "schedule")
+        and len(words) == 2
+        and not current.startswith("-")
     ):
         return session.flow_names()
     runs = 2 if command == "diff" else 1 if command in RUN_COMMANDS else 0
@@ -90,7 +92,7 @@ def complete(text: str, session: Session) -> Sequence[str] | None:
         return ["keep", "cancel"]
     if before in ("--reuse", "--against"):
         return ["last", *(short(i) for i in session.app.runs(limit=20).ids())] if session.connected else ["last"]
-    if command in ("run", "plan") and not current.startswith("-"):
+    if command in ("run", "plan", "prove") and not current.startswith("-"):
         return [f"{name}=" for name in inputs(session, words[1])]
     return [*_options(TABLE[command].options), "--help"]
 

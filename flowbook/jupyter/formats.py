@@ -23,6 +23,7 @@ from flowbook.observe.diffs import Diff
 from flowbook.observe.evaluations import Comparison, Evaluation
 from flowbook.observe.inbox import Decisions
 from flowbook.observe.planned import Plan
+from flowbook.observe.proofs import Proof
 from flowbook.observe.views import RunView
 from flowbook.query import Page
 from flowbook.show.compared import diff_html
@@ -31,6 +32,7 @@ from flowbook.show.evaluated import comparison_html, comparison_plain, evaluatio
 from flowbook.show.html import flow_html, flow_svg, run_html, runs_html
 from flowbook.show.inbox import inbox_html, inbox_plain
 from flowbook.show.planned import plan_html, plan_plain
+from flowbook.show.proved import proof_html, proof_plain
 from flowbook.show.schedules import schedules_html, schedules_plain
 from flowbook.show.text import flow_plain, run_plain, runs_plain
 from flowbook.sync import SyncSchedules
@@ -45,6 +47,7 @@ RECORDS: Final[tuple[tuple[type, Form, Form], ...]] = (
     (Diff, diff_html, diff_plain),
     (RunView, run_html, run_plain),
     (Plan, plan_html, plan_plain),
+    (Proof, proof_html, proof_plain),
     (Page, lambda page: runs_html(page.rows), lambda page: runs_plain(page.rows)),
     (SyncSchedules, schedules_html, schedules_plain),
     (Decisions, inbox_html, inbox_plain),

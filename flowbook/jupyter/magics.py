@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowbook.errors import FlowbookError
 from flowbook.ids import short
-from flowbook.jupyter import fixing, schedules
+from flowbook.jupyter import fixing, preparing, schedules
 from flowbook.jupyter.answers import control, of_inbox, who
 from flowbook.jupyter.beside import Beside
 from flowbook.jupyter.displays import OnInterrupt
@@ -58,6 +58,24 @@ TABLE = {
             "is made again, and what that may take. Nothing is executed.",
             '%flow plan research   or   %flow plan research query="a text"   or   %flow plan research(query=q)',
             "FLOW [NAME=VALUE ...]", {"--against RUN": "compare with this run"},
+        ),
+        Command(
+            "prove", "Build a flow from its stored source in clean processes, kill those at every step boundary, and "
+            "compare. Its steps really run, twice at least.",
+            '%flow prove research(query="x")', "FLOW [NAME=VALUE ...]",
+            {
+                "--signal NAME": "send it this signal before; several with commas",
+                "--ignore NAME": "a step or state key that may differ; several with commas",
+                "--timeout SECONDS": "for all of it (300)", "--kills N": "processes that are killed at most (25)",
+            },
+        ),
+        Command(
+            "promote", "Pin this version of a flow, once it is proven: it is what is started by its name from now on.",
+            '%flow promote research --cron "0 6 * * *"', "FLOW [NAME=VALUE ...]",
+            {
+                "--cron CRON": "have workers start it then, at this version, with this input",
+                "--tz ZONE": "time zone of --cron (UTC)", "--unproven": "although no proof of it has passed",
+            },
         ),
         Command(
             "runs", "A table of runs, newest first; NAME=VALUE: only those with this input.",
@@ -134,11 +152,13 @@ TABLE = {
 }  # fmt: skip
 
 
-PAIRED = frozenset({"run", "plan", "runs", "signal", "fork", "approve", "reject", "answer", "schedule"})
+PAIRED = frozenset({
+    "run", "plan", "prove", "promote", "runs", "signal", "fork", "approve", "reject", "answer", "schedule",
+})  # fmt: skip
 """Commands that take ``key=value``."""
 
 
-CALLED = frozenset({"run", "plan"})
+CALLED = frozenset({"run", "plan", "prove", "promote"})
 """Commands that take a call, ``research(query=q)``."""
 
 
@@ -186,6 +206,14 @@ class Magics:
         graph, values = self._called(it, "plan")
         plan = self._session.app.plan(graph, values or None, against=self._beside(it, "against"))
         self._session.publish({"text/html": plan_html(plan), "text/plain": plan_plain(plan)})
+
+    def _prove(self, it: Parsed) -> None:
+        graph, values = self._called(it, "prove")
+        preparing.prove(self._session, graph, values, it.options)
+
+    def _promote(self, it: Parsed) -> None:
+        graph, values = self._called(it, "promote")
+        print(preparing.promote(self._session, graph, values, it.options))  # noqa: T201 - the answer
 
     def _called(self, it: Parsed, command: str) -> tuple[Graph, dict[str, Any]]:
         """The flow and the inputs that were typed, as words or as a call."""

@@ -42,6 +42,7 @@ from flowbook.store.memory_budgets import MemoryBudgets
 from flowbook.store.memory_database import MemoryDatabase, Worker
 from flowbook.store.memory_fleet import MemoryFleet
 from flowbook.store.memory_gc import MemoryHousekeeping
+from flowbook.store.memory_proofs import MemoryProofs
 from flowbook.store.memory_specs import MemorySpecs
 from flowbook.store.memory_timetable import MemoryTimetable
 from flowbook.store.reads import plain, the_one
@@ -76,6 +77,7 @@ class MemoryStore:
         self.timetable = MemoryTimetable(self.database, self.worker_id)
         self.budgets = MemoryBudgets(self.database)
         self.housekeeping = MemoryHousekeeping(self.database)
+        self.proofs = MemoryProofs(self.database)
         self.lease = lease
         self._poll = poll
         self._callbacks: list[Callable[[UUID | None], None]] = []

@@ -33,6 +33,7 @@ from flowbook.ports import (
     Defined,
     Definition,
     InboxQuery,
+    KeptProof,
     Mail,
     NewFork,
     NewRun,
@@ -109,6 +110,7 @@ class MemoryDatabase:
         self.reservations: dict[Spender, Usage] = {}
         self.definitions: dict[tuple[str, str, str], Definition] = {}
         self.specs: dict[tuple[str, str], list[Defined]] = {}
+        self.proofs: dict[tuple[str, str, str], KeptProof] = {}
         self.workers: dict[UUID, Worker] = {}
         self.blobs: dict[bytes, bytes] = {}
         self.schedules: dict[tuple[str, str], Schedule] = {}

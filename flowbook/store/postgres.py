@@ -55,6 +55,7 @@ from flowbook.store.gc import Housekeeping
 from flowbook.store.ledger import Ledger
 from flowbook.store.liveness import Liveness
 from flowbook.store.outputs import Outputs
+from flowbook.store.proofs import Proofs
 from flowbook.store.reads import PAGE, Reads
 from flowbook.store.retrying import Line
 from flowbook.store.rows import Line as JournalLine
@@ -87,7 +88,7 @@ class PostgresStore:
             worker_id: This process' identity; None: a new one.
         """
         self.worker_id = worker_id or uuid4()
-        self._url = url
+        self.url = self._url = url
         self._callbacks: list[Callable[[UUID | None], None]] = []
         self._ledger = Ledger()
         self._writer = Writer(url, self.worker_id, self._ledger, self._announce)
@@ -100,6 +101,7 @@ class PostgresStore:
         self.budgets = Budgets(self._line)
         self._gc = Line(url, "gc")
         self.housekeeping = Housekeeping(self._gc)
+        self.proofs = Proofs(self._line)
         self._aside = Aside(url)
         self._liveness = Liveness(
             url, self.worker_id, lease=lease, on_dead=self._freed, on_steady=lambda: self._wake(None)

@@ -15,6 +15,7 @@ Glossary
     mailbox     what others want of a run; valid before anyone waits for it
     definition  the code of a flow as it was when a run began; immutable
     defined     a flow as data, that somebody defined while programs ran; a version is immutable
+    proof       what came of killing a version of a flow at its step boundaries; and whether it was promoted
     blob        a large value, stored once under the digest of its bytes
     chunk       a piece of text that a step has streamed; gone soon after its path has an outcome
     output      what an attempt at a step printed or displayed; stays as long as its run
@@ -120,6 +121,19 @@ defined = Table(
     _text("by", ""),
     _at("created_at", clock="now()"),
     _at("ended_at", null=True),  # null: it was not taken back
+)
+
+proof = Table(
+    "proof",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("flow", Text, primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    _at("at", clock="now()"),
+    Column("passed", Boolean, nullable=False, server_default=text("false")),
+    Column("report", JSONB, nullable=False, server_default=text("'{}'")),
+    _at("promoted_at", null=True),  # of the versions of a flow, the one that was promoted last is pinned
+    _text("promoted_by", ""),
 )
 
 ASKS = "status = 'waiting' and asks or status = 'pending' and claims > 0"

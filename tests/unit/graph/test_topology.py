@@ -208,6 +208,12 @@ def test_verbs_go_to_the_current_app() -> None:
         def reuse(self, graph: Any, input: Any, *, against: Any) -> Any:
             return (graph.name, input, against, "reused")
 
+        def prove(self, graph: Any, input: Any, **options: Any) -> Any:
+            return (graph.name, input, options)
+
+        def promote(self, graph: Any, **options: Any) -> Any:
+            return (graph.name, options)
+
     app, flow = App(), graph("t", a)
     with pytest.raises(NotConnected, match="connect"):
         flow.run()
