@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowbook import db as db
     from flowbook.agents.loop import agent as agent
+    from flowbook.agents.mcp import mcp as mcp
+    from flowbook.agents.parts import File as File
+    from flowbook.agents.parts import Image as Image
     from flowbook.agents.settings import Budget as Budget
     from flowbook.agents.settings import Model as Model
     from flowbook.app import App as App
@@ -65,8 +68,10 @@ _PLACES = {
     "Context": ("run.context", "Context"),
     "END": ("graph.expression", "END_NODE"),
     "Flow": ("graph.flow", "Graph"),
+    "File": ("agents.parts", "File"),
     "FlowbookError": ("errors", "FlowbookError"),
     "Graph": ("graph.flow", "Graph"),
+    "Image": ("agents.parts", "Image"),
     "ItemError": ("plan.mapped", "ItemError"),
     "Model": ("agents.settings", "Model"),
     "Pause": ("graph.pause", "Pause"),
@@ -88,6 +93,7 @@ _PLACES = {
     "graph": ("graph.flow", "graph"),
     "halt": ("graph.halt", "halt"),
     "map_": ("graph.mapping", "map_"),
+    "mcp": ("agents.mcp", "mcp"),
     "resource": ("graph.resource", "resource"),
     "parallel": ("graph.race", "parallel"),
     "pipeline": ("graph.pipeline", "pipeline"),
@@ -116,9 +122,11 @@ __all__ = [
     "Backoff",
     "Budget",
     "Context",
+    "File",
     "Flow",
     "FlowbookError",
     "Graph",
+    "Image",
     "ItemError",
     "Model",
     "Pause",
@@ -139,6 +147,7 @@ __all__ = [
     "graph",
     "halt",
     "map_",
+    "mcp",
     "parallel",
     "pipeline",
     "race",

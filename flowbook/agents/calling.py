@@ -12,15 +12,23 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from flowbook.agents.tools import Tool, told, tool_of
-from flowbook.errors import AttemptLost, ChildFailed, FlowbookError, StepFailed, StepTimeout
+from flowbook.agents.tools import Tool, shown, told, tool_of
+from flowbook.errors import (
+    AttemptLost,
+    ChildFailed,
+    FlowbookError,
+    SecretMissing,
+    StepFailed,
+    StepTimeout,
+    ToolServerFailed,
+)
 from flowbook.graph.flow import Graph
 from flowbook.graph.step import Step
 
 Approve = Collection[str] | Callable[[str, dict[str, Any]], bool]
 """Names of the tools that need leave, or a function of (name, arguments); it must say the same each time."""
 
-TOOLS_FAULT = (StepFailed, StepTimeout, AttemptLost, ChildFailed)
+TOOLS_FAULT = (StepFailed, StepTimeout, AttemptLost, ChildFailed, ToolServerFailed, SecretMissing)
 
 
 DECISIONS = ("approved", "rejected", "answered")
@@ -55,7 +63,7 @@ async def answered(call: Mapping[str, Any], tools: Mapping[str, Step | Graph], a
     return {"role": "tool", "tool_call_id": call["id"], "content": content}
 
 
-async def _decided(tool: Tool, arguments: dict[str, Any], decision: str, payload: Any, ctx: Any) -> str:
+async def _decided(tool: Tool, arguments: dict[str, Any], decision: str, payload: Any, ctx: Any) -> Any:
     said = payload if isinstance(payload, dict) else {"": payload}
     if decision == "rejected":
         why = said.get("why") or said.get("reason")
@@ -67,11 +75,11 @@ async def _decided(tool: Tool, arguments: dict[str, Any], decision: str, payload
     return await _called(tool, tool.check(rest.get("arguments", rest)) if rest else arguments, ctx)
 
 
-async def _called(tool: Tool, arguments: dict[str, Any], ctx: Any) -> str:
+async def _called(tool: Tool, arguments: dict[str, Any], ctx: Any) -> Any:
     try:
         if isinstance(tool.run, Graph):
-            return told((await ctx.join(ctx.spawn(tool.run, **arguments)))["answer"])
-        return told(await ctx.step(tool.run, **arguments))
+            return shown((await ctx.join(ctx.spawn(tool.run, **arguments)))["answer"])
+        return shown(await ctx.step(tool.run, **tool.given(arguments)))
     except FlowbookError as error:
         if not isinstance(error, TOOLS_FAULT):
             raise  # of the run, not of the tool

@@ -16,7 +16,9 @@ from typing import Annotated, Any, TypedDict
 
 from flowbook.agents.calling import Approve, answered
 from flowbook.agents.limits import Limits
+from flowbook.agents.mcp import Sessions, mcp_sessions
 from flowbook.agents.models import WORTH_ANOTHER, Answer, Clients, Message, Question, answer, model_clients
+from flowbook.agents.parts import content
 from flowbook.agents.pricing import check_priced
 from flowbook.agents.settings import Budget, Model, Settings, models_of
 from flowbook.agents.tools import runnable, tool_of
@@ -97,7 +99,7 @@ def agent(
         return await turn(settings, called, output, history, state, ctx, model_clients)
 
     @step
-    async def run_tools(messages: Uncopied, ctx: Any) -> Any:
+    async def run_tools(messages: Uncopied, ctx: Any, mcp_sessions: Sessions) -> Any:  # for the tools that need them
         calls = messages[-1]["tool_calls"]
         return {"messages": await ctx.gather(*(answered(c, called, leave, ctx) for c in calls))}
 
@@ -109,7 +111,7 @@ def agent(
         state=Conversation,
         outputs=("answer",),
         freeze={"settings": settings} | ({} if called else {"called": {}}),
-        resources=[model_clients],
+        resources=[model_clients, mcp_sessions],
     )
 
 
@@ -132,7 +134,7 @@ async def turn(
     limits.check(turns, ctx)
     new: list[Message] = []
     if not turns:
-        new.append({"role": "user", "content": state["question"]})
+        new.append({"role": "user", "content": content(state["question"])})
     shown: Any = [*messages, *new]
     if history is not None:
         copies: Any = fresh(shown)

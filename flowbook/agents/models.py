@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import Any
 
+from flowbook.agents.dialects import for_chat, items
 from flowbook.agents.pricing import cost
 from flowbook.agents.settings import Model
 from flowbook.errors import AnswerCut, ModelFailed
@@ -156,7 +157,7 @@ async def _chat(client: Any, model: Model, question: Question, on_text: OnText) 
         options["response_format"] = {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
     stream = await client.chat.completions.create(
         model=model.name, messages=[], stream=True, stream_options={"include_usage": True},
-        extra_body=_as_it_is(messages=question.messages), **options,
+        extra_body=_as_it_is(messages=for_chat(question.messages)), **options,
     )  # fmt: skip
     state: Any = ChatCompletionStreamState()
     thinking: list[str] = []
@@ -196,7 +197,7 @@ async def _responses(client: Any, model: Model, question: Question, on_text: OnT
     whole: Any = None
     stream = await client.responses.create(
         model=model.name, input=[], stream=True, store=False,
-        extra_body=_as_it_is(input=_items(question.messages)), **options,
+        extra_body=_as_it_is(input=items(question.messages)), **options,
     )  # fmt: skip
     async with stream:
         async for event in stream:
@@ -228,19 +229,3 @@ def _message(model: Model, text: str, calls: Sequence[tuple[str, str, str]]) -> 
             for i, name, arguments in calls
         ]
     return message
-
-
-def _items(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """A conversation as the responses API wants it."""
-    found: list[dict[str, Any]] = []
-    for message in messages:
-        if message["role"] == "tool":
-            found.append(
-                {"type": "function_call_output", "call_id": message["tool_call_id"], "output": message["content"]}
-            )
-            continue
-        if message.get("content"):
-            found.append({"role": message["role"], "content": message["content"]})
-        calls = message.get("tool_calls", ())
-        found += [{"type": "function_call", "call_id": call["id"], **call["function"]} for call in calls]
-    return found

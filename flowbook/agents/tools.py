@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flowbook.agents.mcp import ToolServer, declared
+from flowbook.agents.parts import File, content, parts_in
 from flowbook.errors import DeclarationError
 from flowbook.graph.binding import wants_context
 from flowbook.graph.flow import Graph
@@ -31,12 +33,17 @@ class Tool:
     name: str
     description: str
     arguments: Any
-    """A pydantic model of its arguments."""
+    """A pydantic model of its arguments; None: ``schema`` says what they are."""
     run: Step | Graph
+    schema: Mapping[str, Any] | None = None
+    """JSON schema of a tool of somebody else's; who runs it checks the arguments."""
 
     @property
     def declared(self) -> dict[str, Any]:
         """As chat completions want it."""
+        if self.schema is not None:
+            about: dict[str, Any] = {"name": self.name, "description": self.description, "parameters": self.schema}
+            return {"type": "function", "function": about}
         schema = self.arguments.model_json_schema()
         schema.pop("title", None)
         schema.pop("description", None)
@@ -57,20 +64,28 @@ class Tool:
         """The arguments as the function wants them. Raises ValueError, with a text for the model."""
         import pydantic
 
+        if self.schema is not None:
+            if not isinstance(given, dict):
+                raise ValueError("the arguments do not fit: they are no JSON object")
+            return given
         try:
             made = self.arguments.model_validate(given)
         except pydantic.ValidationError as error:
             raise ValueError(f"the arguments do not fit: {_told(error)}") from error
         return {name: getattr(made, name) for name in type(made).model_fields if name in made.model_fields_set}
 
+    def given(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """What its step is called with."""
+        return arguments if self.schema is None else {"arguments": arguments}
+
 
 def runnable(things: Sequence[Any]) -> dict[str, Step | Graph]:
     """Name -> step or flow, of what an agent was given as tools. Raises `DeclarationError`."""
     found: dict[str, Step | Graph] = {}
-    for thing in things:
+    for thing in [one for given in things for one in (given.steps() if isinstance(given, ToolServer) else [given])]:
         if not isinstance(thing, Step | Graph):
             if not inspect.isfunction(thing):
-                raise DeclarationError(f"tools=[{thing!r}]: a tool is a function, a @step or an agent")
+                raise DeclarationError(f"tools=[{thing!r}]: a tool is a function, a @step, an agent or fb.mcp(...)")
             thing = step(thing)
         if thing.name in found:
             raise DeclarationError(f"two tools are called {thing.name!r}: give one another name, `@step(name=...)`")
@@ -84,6 +99,8 @@ def tool_of(thing: Step | Graph) -> Tool:
     import pydantic
 
     if isinstance(thing, Step):
+        if (offered := declared(thing)) is not None:
+            return Tool(offered["name"], offered["description"], None, thing, offered["schema"])
         return _of_step(thing)
     about = thing.doc or f"Ask the agent {thing.name!r}; it sees nothing of this conversation."
     return Tool(thing.name, about, pydantic.create_model(thing.name, question=(str, ...)), thing)
@@ -109,6 +126,12 @@ def _of_step(thing: Step) -> Tool:
     except (pydantic.errors.PydanticUserError, NameError, TypeError) as error:
         raise DeclarationError(f"tool {thing.name!r}: its parameters have no schema: {error}") from error
     return Tool(thing.name, inspect.cleandoc(thing.__doc__ or ""), arguments, thing)
+
+
+def shown(result: Any) -> Any:
+    """A result as a message's content: a text, or parts where there are images or files in it."""
+    found = parts_in(result)
+    return told(result) if found is None else content([one if isinstance(one, File) else told(one) for one in found])
 
 
 def told(result: Any) -> str:

@@ -145,6 +145,11 @@ def test_an_agent_is_declared_and_asked_in_cells(talk: Kernel) -> None:
         again = talk("%%ask adder --wait\nonce more")
         assert "Still &lt;script&gt;5&lt;/script&gt;." in again.html
         assert "Refused" not in talk("adder.run(question='2 and 3')['answer']").text
+        # a server on stdio, although a kernel's stderr has no file descriptor
+        server = str(ROOT / "tests/unit/agents/mcp_server.py")
+        talk(f"import sys, flowbook as fb\nsums = fb.mcp(command=[sys.executable, {server!r}], tools=['add'])")
+        assert not talk(f"%%agent remote --model m --base-url {model.base_url} --tools sums\nYou add.").error
+        assert "The sum is **5**." in talk("remote.run(question='2 and 3')['answer']").text
 
 
 WRONG = {
