@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from flowbook.graph.halt import complete as complete
     from flowbook.graph.halt import halt as halt
     from flowbook.graph.imperative import flow as flow
+    from flowbook.graph.launch import current as current
     from flowbook.graph.mapping import map_ as map_
     from flowbook.graph.pause import Pause as Pause
     from flowbook.graph.pause import sleep as sleep
@@ -87,6 +88,7 @@ _PLACES = {
     "branch": ("graph.expression", "branch"),
     "connect": ("connecting", "connect"),
     "complete": ("graph.halt", "complete"),
+    "current": ("graph.launch", "current"),
     "diff": ("handle", "diff"),
     "evaluate": ("evaluating", "evaluate"),
     "flow": ("graph.imperative", "flow"),
@@ -141,6 +143,7 @@ __all__ = [
     "branch",
     "complete",
     "connect",
+    "current",
     "diff",
     "evaluate",
     "flow",

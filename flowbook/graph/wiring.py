@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from flowbook.errors import ConditionFailed
 from flowbook.graph.logic import evaluate, pointed, problems
@@ -35,9 +35,17 @@ class Sources:
     """What expressions read."""
 
     steps: Mapping[str, Any]
-    """Name of a step -> what it returned last, in the order in which they finished."""
+    """Name of a step that has finished -> what it returned last, in the order of the flow."""
     input: Mapping[str, Any]
     state: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls, nodes: Iterable[str], results: Mapping[str, Any], values: Mapping[str, Any], given: Mapping[str, Any]
+    ) -> Self:
+        """What a view shows: a result that is a state key of the step's own name is kept in the state alone."""
+        steps = {n: results[n] if n in results else values[n] for n in nodes if n in results or n in values}
+        return cls(steps, given, values)
 
     @property
     def all(self) -> Mapping[str, Any]:

@@ -161,7 +161,8 @@ async def body(
     if within is not None and ctx is not None:
         ctx = replace(ctx, database=within.session)
     if step.wiring is not None:
-        given = {**wired(step.wiring, Sources(view.results, bench.given(), view.values), command.node), **given}
+        sources = Sources.of(bench.graph.nodes, view.results, view.values, bench.given())
+        given = {**wired(step.wiring, sources, command.node), **given}
     open_ = left_open(step, view.values, view.results, given)
     resources = await resources_for(bench, step, open_) if open_ else {}
     bound, shared = bind(step, view.values, view.results, ctx, resources, given), slots(step).uncopied

@@ -140,6 +140,33 @@ def test_a_text_of_yaml_is_a_flow_and_runs() -> None:
     assert flow.doc == "What a tenant wrote."
 
 
+def test_what_a_step_returned_is_read_whatever_it_was() -> None:
+    """An update, a single value, a map's list, and a step that was skipped: there, or told as missing."""
+    spec = {
+        "name": "x",
+        "steps": {
+            "search": {"step": "search", "next": "judge"},
+            "judge": {"step": "judge", "next": "sizes"},
+            "sizes": {"map": "length", "over": "docs", "next": "write"},
+            "write": {
+                "step": "write",
+                "input": {"docs": ["steps.search.output.docs[1]", {"value": "steps.x"}], "title": "steps.judge.output"},
+                "next": "all",
+            },
+            "all": {"step": "collect", "input": {"every": "steps[*].output", "sizes": "steps.sizes.output"}},
+        },
+    }
+
+    @fb.step
+    def collect(every: list[Any], sizes: list[int]) -> dict[str, Any]:
+        return {"every": every, "sizes": list(sizes)}
+
+    found = run_to_completion(fb.Flow.from_spec(spec, [*KNOWN, collect]), n=0)
+    assert found["report"] == "True: b, steps.x"
+    assert found["sizes"] == [1, 1]
+    assert found["every"] == [{"docs": ["a", "b"], "n": 1}, True, [1, 1], {"report": "True: b, steps.x"}]
+
+
 def test_a_flow_of_data_is_rebuilt_from_what_is_stored_of_it() -> None:
     """Conditions and mappings are part of the definition: another one is another flow, and a stored one is rebuilt."""
     flow = fb.Flow.from_spec(REVIEW)
