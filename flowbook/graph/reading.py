@@ -6,6 +6,7 @@ Owns: `from_spec`, and every mistake of a spec with its place, all at once. Refu
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -177,6 +178,14 @@ class _Reader:
                 self.nodes[name] = _NODE.validate_python(given)
             except ValidationError as error:
                 self._note(error, at)
+                self._read_the_rest(name, given, error)
+
+    def _read_the_rest(self, name: str, given: Any, error: ValidationError) -> None:
+        """What is right of a node is checked further, so that all is told at once."""
+        wrong = {part for each in error.errors() for part in each["loc"][1:2]}
+        if isinstance(given, dict) and wrong and not wrong & w.KINDS.keys():
+            with contextlib.suppress(ValidationError):
+                self.nodes[name] = _NODE.validate_python({k: v for k, v in given.items() if k not in wrong})
 
     def _note(self, error: ValidationError, at: str) -> None:
         for each in error.errors(include_url=False, include_context=False):

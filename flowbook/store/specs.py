@@ -26,13 +26,13 @@ class Specs:
 
     async def define(self, new: Defined) -> Defined:
         """Store a spec as the next version of its name; the newest one, if it is the same."""
-        text = json.dumps(new.spec, sort_keys=True)
+        text = json.dumps(new.spec)  # in its own order: that of the steps is part of the flow
         while True:
             record = await self._line.fetchrow(sql.DEFINE_SPEC, new.namespace, new.name, text, new.fingerprint, new.by)
             if record is not None:
                 return _defined(record)
             newest = next(iter(await self.versions(new.namespace, new.name)), None)
-            if newest is not None and newest.ended_at is None and json.dumps(newest.spec, sort_keys=True) == text:
+            if newest is not None and newest.ended_at is None and json.dumps(newest.spec) == text:
                 return newest
 
     async def versions(self, namespace: str, name: str) -> Sequence[Defined]:

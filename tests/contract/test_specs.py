@@ -9,7 +9,7 @@ from tests.contract.worlds import World, new, scenario
 
 
 def _spec(name: str = "invoice", namespace: str = "org-a", **more: object) -> Defined:
-    return Defined(namespace, name, {"name": name, "large": 1e16, "nul": "\0", **more}, "f1", "ana")
+    return Defined(namespace, name, {"name": name, "z": 0, "a": 0, "large": 1e16, "nul": "\0", **more}, "f1", "ana")
 
 
 @scenario
@@ -18,6 +18,7 @@ async def test_another_spec_is_another_version_and_the_same_one_again_is_none(wo
     store = await world.worker()
     first = await store.specs.define(_spec())
     assert (first.version, first.spec, first.by, first.ended_at) == (1, dict(_spec().spec), "ana", None)
+    assert list(first.spec) == list(_spec().spec), "the order of steps is part of a flow"
     assert await store.specs.define(_spec()) == first
     assert (await store.specs.define(_spec(more=1))).version == 2
     assert (await store.specs.define(_spec(namespace="org-b"))).version == 1

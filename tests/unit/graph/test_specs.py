@@ -194,7 +194,7 @@ WRONG = {
     "state": "Nowhere",
     "steps": {
         "search": {"step": "serch", "next": ["judge", "nowhere"]},
-        "judge": {"step": "judge", "retries": -1, "next": "write"},
+        "judge": {"step": "judge", "retries": -1, "next": "write", "input": {"docs": "steps.gone.output"}},
         "write": {
             "step": "write",
             "input": {"docs": "steps.wait.output", "tile": 1, "title": "state..x", "text": {"logic": {"cut": 1}}},
@@ -217,6 +217,7 @@ def test_all_mistakes_are_told_at_once_with_their_places() -> None:
     told = dict(refused.value.problems)
     assert set(told) >= {
         "/flowbook", "/name", "/colour", "/steps/search/step", "/steps/search/next/1", "/steps/judge/retries",
+        "/steps/judge/input/docs",
         "/steps/write/input/docs", "/steps/write/input/tile", "/steps/write/input/title",
         "/steps/write/input/text/logic/cut", "/steps/write/when/and/0/equals", "/steps/write/branch",
         "/steps/wait/on_timeout", "/steps/wait", "/steps/both", "/steps/a~1b", "/steps/nap",
