@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from flowbook.graph.templates import steps as steps
     from flowbook.handle import Run as Run
     from flowbook.handle import diff as diff
+    from flowbook.notebooks.glue import glue as glue
+    from flowbook.notebooks.step import notebook as notebook
     from flowbook.observe import events as events
     from flowbook.plan.mapped import ItemError as ItemError
     from flowbook.plan.records import Status as Status
@@ -92,10 +94,12 @@ _PLACES = {
     "diff": ("handle", "diff"),
     "evaluate": ("evaluating", "evaluate"),
     "flow": ("graph.imperative", "flow"),
+    "glue": ("notebooks.glue", "glue"),
     "graph": ("graph.flow", "graph"),
     "halt": ("graph.halt", "halt"),
     "map_": ("graph.mapping", "map_"),
     "mcp": ("agents.mcp", "mcp"),
+    "notebook": ("notebooks.step", "notebook"),
     "resource": ("graph.resource", "resource"),
     "parallel": ("graph.race", "parallel"),
     "pipeline": ("graph.pipeline", "pipeline"),
@@ -147,10 +151,12 @@ __all__ = [
     "diff",
     "evaluate",
     "flow",
+    "glue",
     "graph",
     "halt",
     "map_",
     "mcp",
+    "notebook",
     "parallel",
     "pipeline",
     "race",

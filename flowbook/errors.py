@@ -67,6 +67,11 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── SecretMissing           FB621
     │   └── ToolServerFailed        FB622
     └── NotebookError           FB7xx  a notebook's cells and variables
+        ├── CellFailed              FB701
+        ├── KernelDied              FB702
+        ├── KernelNotStarted        FB703
+        ├── NotebookUnreadable      FB704
+        ├── ResultMissing           FB705
         ├── CheckpointRefused       FB720
         ├── CheckpointDamaged       FB721
         └── VariableMissing         FB722
@@ -509,6 +514,36 @@ class NotebookError(FlowbookError):
     """A notebook's cells or variables cannot be run, kept or brought back."""
 
     code = "FB700"
+
+
+class CellFailed(NotebookError):
+    """A cell of a notebook raised an exception, or was stopped; the text says which cell and what it raised."""
+
+    code = "FB701"
+
+
+class KernelDied(NotebookError):
+    """The kernel of a notebook died under a cell: it was killed, took too much memory, or crashed."""
+
+    code = "FB702"
+
+
+class KernelNotStarted(NotebookError):
+    """The kernel of a notebook could not be started, so none of its cells was executed."""
+
+    code = "FB703"
+
+
+class NotebookUnreadable(NotebookError):
+    """What was given is no notebook, or there is nothing in it to execute."""
+
+    code = "FB704"
+
+
+class ResultMissing(NotebookError):
+    """A notebook has not got the variable that was asked for as its result."""
+
+    code = "FB705"
 
 
 class CheckpointRefused(NotebookError):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from flowbook.errors import CodeMissing, UsageError
 from flowbook.ids import short
+from flowbook.notebooks.enrolling import is_notebook, known
 
 if TYPE_CHECKING:
     from flowbook.app import App
@@ -38,6 +39,9 @@ class Supply:
 
 async def provide(app: App, row: RunRow, supply: Supply, home: Path) -> None:
     """Register the code of a run. Raises `CodeMissing`, `NotPortable`, `SignatureRefused`, `UsageError`."""
+    if is_notebook(row):
+        await known(app, row)  # the sources of its cells are in the run
+        return
     others: list[str] = []
     for name in supply.modules:
         for graph in graphs_of(load_module(name)):

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from flowbook.cli import change, database, decide, definitions, fleet, look, prepare, schedules, travel
+from flowbook.cli import change, database, decide, definitions, fleet, look, notebooks, prepare, schedules, travel
 from flowbook.cli.exits import Exit, advice_on, exit_of
 from flowbook.cli.output import aside, complain, say
 from flowbook.errors import FlowbookError
@@ -29,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 look.add_to(app)
+notebooks.add_to(app)
 change.add_to(app)
 decide.add_to(app)
 travel.add_to(app)
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Take a command, carry it out, exit."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        app(schedules.paired(arguments), prog_name="flowbook")
+        app(schedules.paired(notebooks.paired(arguments)), prog_name="flowbook")
     except FlowbookError as error:
         code = exit_of(error)
         complain(error, advice_on(error), json_wanted="--json" in arguments, exit_code=code)

@@ -112,6 +112,11 @@ def current() -> Launcher:
     return _current[-1]
 
 
+def connected() -> tuple[Launcher, ...]:
+    """The apps that are connected, the last one last."""
+    return tuple(_current)
+
+
 def push(launcher: Launcher) -> None:
     """Make this the current app."""
     _current.append(launcher)

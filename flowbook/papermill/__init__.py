@@ -1,0 +1,1 @@
+"""The papermill engine ``flowbook``: ``papermill in.ipynb out.ipynb --engine flowbook``."""
