@@ -33,8 +33,13 @@ from flowbook.store.vault import PostgresVault
 _keepers: dict[int, Keeper] = {}
 
 
-def begin(url: str | None = None, *, home: str | None = None, vault: Vault | None = None, ip: Any = None) -> Keeper:
+def begin(
+    url: str | None = None, *, home: str | None = None, vault: Vault | None = None, ip: Any = None,
+    key: bytes | None = None,
+) -> Keeper:  # fmt: skip
     """The keeper of this kernel, made when there is none; its vault is the database at ``url``, or ``vault``.
+
+    ``key``: what signs; None: the one in ``home``.
 
     Raises `SignatureRefused` for a key that is none, OSError if it cannot be read or made.
     """
@@ -45,7 +50,7 @@ def begin(url: str | None = None, *, home: str | None = None, vault: Vault | Non
         place = Path(home) if home else home_of(os.environ)
         chosen = vault if vault is not None else PostgresVault(url) if url else MemoryVault()
         _keepers[id(ip)] = Keeper(
-            ip.user_ns, chosen, load_key(place), transform=ip.transform_cell, hidden=ip.user_ns_hidden
+            ip.user_ns, chosen, key or load_key(place), transform=ip.transform_cell, hidden=ip.user_ns_hidden
         )
     return _keepers[id(ip)]
 

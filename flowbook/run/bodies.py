@@ -92,7 +92,7 @@ class Bodies:
             scopes.enter(caller.root)
         return Context(
             plain(runner.row.id), runner.graph.name, path, command.attempt, state, runner.tools.clock.now,
-            caller=caller, durable_time=type(step) is Body, say=self.streaming.push,
+            caller=caller, durable_time=type(step) is Body, say=self.streaming.push, tools=runner.tools,
         )  # fmt: skip
 
     # -- trying --------------------------------------------------------------------------------------------------------

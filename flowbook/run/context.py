@@ -45,6 +45,8 @@ class Context:
     """True: it is the body of an imperative flow."""
     say: Callable[[Context, str, str], Said] | None = field(default=None, repr=False, compare=False)
     """Streams text; None: nobody can hear it."""
+    tools: Any = field(default=None, repr=False, compare=False)
+    """What the process has (`run/tools.py`), for steps of the house; None: this context belongs to no run under way."""
     handing: HandOut = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
