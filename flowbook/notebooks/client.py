@@ -53,6 +53,13 @@ class CellClient(PapermillNotebookClient):
         self.desk.interrupt = self.vitals.interrupt
         self.memory.begin(self.call)
         self._go_on()
+        try:
+            self._all()
+        finally:
+            if self.vitals.exit is None:  # also behind a cell that raised: what stands before it is kept
+                self.memory.end()
+
+    def _all(self) -> None:
         for index, cell in enumerate(self.nb.cells):
             step = self._steps.get(index)
             if step is None:
@@ -63,29 +70,24 @@ class CellClient(PapermillNotebookClient):
                 job = self._next(step)
                 if job is None or not self._execute(step, job):
                     break
-        self.memory.end()
 
     def _go_on(self) -> None:
         """Make the kernel what it was behind the last finished cell."""
         done = self.underway.done
         if not done:
             return
-        needed = self.memory.needed(self.underway.cells, done)
-        for cell in self.underway.cells:
-            if cell.number in needed.rerun:
-                self._again(cell)
-        lost = {**needed.lost, **self.memory.restore(done)}
+        lost = self.memory.go_on(self.underway.cells, done, self._again)
         if lost:
             names = "; ".join(f"{name} ({why})" for name, why in lost.items())
             self.log.warning("flowbook: not restored, and an error if it is used: %s", names)
-        self.underway.lost = lost
+            self.nb.metadata.setdefault("flowbook", {})["lost"] = dict(lost)
         self.nb_man.save()
 
     def _again(self, step: Cell) -> None:
         """Execute a finished cell for what it leaves in the kernel. Its outputs stay as they were."""
         cell = self.nb.cells[step.index]
         before = cell.outputs, cell.execution_count
-        self.log.info("flowbook: cell %s is run again: its variables were not kept", step.number)
+        self.log.info("flowbook: cell %s is run again, for what it leaves in the kernel", step.number)
         try:
             self.execute_cell(cell, step.index, store_history=False)
         except CellExecutionError as error:

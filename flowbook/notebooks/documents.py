@@ -140,7 +140,8 @@ def prepare(
 def of_node(nb: Any, path: str | None, output: str | None, kernel: str, **more: Any) -> Prepared:
     """A notebook that papermill has prepared."""
     said = nb.metadata.get("papermill", {}).get("parameters", {})
-    made = Prepared(nb, absolute(path or "notebook.ipynb"), absolute(output) if output else None, kernel, said)
+    named = path if isinstance(path, str) else "notebook.ipynb"  # papermill also takes a notebook itself
+    made = Prepared(nb, absolute(named), absolute(output) if output else None, kernel, said)
     return replace(made, **more)
 
 

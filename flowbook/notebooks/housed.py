@@ -18,19 +18,20 @@ from papermill.iorw import write_ipynb
 
 from flowbook.notebooks.desk import Desk
 from flowbook.notebooks.documents import Prepared
+from flowbook.notebooks.memory import Memory
 from flowbook.notebooks.records import records_in
 from flowbook.notebooks.saving import TrueManager
-from flowbook.notebooks.sessions import IDLE, carry_out, memory_of
+from flowbook.notebooks.sessions import IDLE, carry_out
 from flowbook.notebooks.underway import Underway
 
 log = logging.getLogger("papermill")
 
 
-def carried(run_id: UUID, desk: Desk, state: Mapping[str, Any]) -> None:
+def carried(run_id: UUID, desk: Desk, state: Mapping[str, Any], memory: Memory) -> None:
     """Carry out the notebook of a run, whose state is ``state``. Raises what ended it, but no cell's exception."""
     prepared = Prepared.from_stored(state)
     underway = Underway(
-        run_id, prepared.cells, desk, memory_of(prepared), checkpoint=prepared.checkpoint, wanted=prepared.wanted,
+        run_id, prepared.cells, desk, memory, checkpoint=prepared.checkpoint, wanted=prepared.wanted,
         done=records_in(state), results=dict(state.get("results") or {}), patience=IDLE,
     )  # fmt: skip
     manager = manager_of(prepared)

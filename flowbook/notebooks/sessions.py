@@ -23,7 +23,7 @@ from flowbook.notebooks.cells import number_of
 from flowbook.notebooks.desk import Desk, Job
 from flowbook.notebooks.documents import Prepared
 from flowbook.notebooks.glue import glued
-from flowbook.notebooks.memory import Memory, Outputs
+from flowbook.notebooks.memory import Checkpoint, Checkpoints, Memory, Outputs
 from flowbook.notebooks.records import CellRecord
 from flowbook.notebooks.underway import Finished, Underway
 from flowbook.plan.paths import node_of as node_of_path
@@ -64,7 +64,7 @@ async def perform(ctx: Context) -> dict[str, Any]:
             desk = _desks[ctx.run_id] = Desk()
     state = dict(ctx.state) if fresh else {}
     if fresh:
-        house(ctx.run_id, desk, state)
+        house(ctx.run_id, desk, state, memory_of(state["checkpoint"], ctx.tools.store, ctx.tools.key))
     done: Finished = await desk.ask(Job(number, routing.current.get()))
     update: dict[str, Any] = {node: done.record.stored()}
     if done.results:
@@ -78,14 +78,14 @@ SKIPPED: Final = CellRecord("", skipped=True)
 """Of a cell behind the one that ended the notebook."""
 
 
-def house(run_id: UUID, desk: Desk, state: Mapping[str, Any]) -> None:
+def house(run_id: UUID, desk: Desk, state: Mapping[str, Any], memory: Memory) -> None:
     """Carry a notebook out in a thread of its own, from what the state of its run says."""
 
     def carry() -> None:
         from flowbook.notebooks.housed import carried  # with papermill behind it: only who executes pays for it
 
         try:
-            carried(run_id, desk, state)
+            carried(run_id, desk, state, memory)
         except BaseException as error:
             desk.close(error if isinstance(error, FlowbookError) else _unstarted(error))
             if not isinstance(error, FlowbookError):
@@ -162,6 +162,7 @@ def _unstarted(error: BaseException) -> KernelNotStarted:
     )
 
 
-def memory_of(prepared: Prepared) -> Memory:
-    """What keeps the variables of a notebook."""
-    return Outputs()
+def memory_of(checkpoint: Checkpoint, store: Any, key: bytes | None) -> Memory:
+    """What keeps the variables of a notebook whose run is in this store; ``key``: this user's."""
+    url = getattr(store, "url", None)  # of a store in memory there is none that a kernel could reach
+    return Checkpoints(url, key) if checkpoint == "namespace" and url and key else Outputs()

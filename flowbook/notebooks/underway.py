@@ -53,8 +53,6 @@ class Underway:
     """Seconds to wait for the next job; None: until there is one, or `Desk.no_more`."""
     restored_to: int = 0
     """Index behind the last cell that was put in place before the kernel was started."""
-    lost: Mapping[str, str] = field(default_factory=dict)
-    """Variable -> why a new kernel has not got it."""
 
     @property
     def shown_id(self) -> str:

@@ -13,7 +13,7 @@ import papermill as pm
 import pytest
 
 import flowbook as fb
-from flowbook.errors import KernelDied, KernelNotStarted
+from flowbook.errors import KernelDied, KernelNotStarted, VariableMissing
 from flowbook.ids import short
 from flowbook.plan.records import Status
 from tests.integration.books import Job, notes, printed, read, statuses, write
@@ -91,15 +91,35 @@ def test_a_kernel_that_was_killed_is_an_error_that_names_the_cell_and_the_way_on
 
 def test_the_same_call_again_goes_on_at_the_first_unfinished_cell(here: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Earlier outputs are in place, variables are there, and a third call executes nothing."""
-    died_at(here, "a = 7; print('one')", KILLED_ONCE, "print('three')", key="daily")
+    died_at(here, f"{notes('one')}\na = 7; print('one')", KILLED_ONCE, "print('three')", key="daily")
     monkeypatch.setenv("GO", "on")
     for _ in range(2):
         pm.execute_notebook("in.ipynb", "out.ipynb", engine_name="flowbook", run_key="daily", progress_bar=False)
         assert printed(here.folder / "out.ipynb") == ["one\n", "two and a 7\n", "three\n"]
         assert set(statuses(here.folder / "out.ipynb")) == {"completed"}
+    assert here.lines() == ["one"], "the finished cell was not executed again"
     with connected(here) as app:
         (row,) = app.runs()
         assert (row.status, row.key) == (Status.COMPLETED, "daily")
+
+
+def test_what_cannot_be_kept_is_named_and_a_tagged_cell_makes_it_again(
+    here: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock is lost and raises on use; a tagged cell makes its generator again, and the checkpoint lies over it."""
+    write(
+        here.folder / "in.ipynb", "import threading\nlock = threading.Lock()",
+        f"{notes('again')}\ngen = (i for i in range(3)); n = 1", "n = 2\na = 7", KILLED_ONCE, "print(n, list(gen))",
+        "lock.acquire()", tags={1: ["flow-rerun"]},
+    )  # fmt: skip
+    with pytest.raises(KernelDied):
+        pm.execute_notebook("in.ipynb", "out.ipynb", engine_name="flowbook", run_key="k", progress_bar=False)
+    monkeypatch.setenv("GO", "on")
+    with pytest.raises(pm.PapermillExecutionError, match=VariableMissing.code):
+        pm.execute_notebook("in.ipynb", "out.ipynb", engine_name="flowbook", run_key="k", progress_bar=False)
+    assert here.lines() == ["again", "again"]
+    assert printed(here.folder / "out.ipynb")[4] == "2 [0, 1, 2]\n"
+    assert list(read(here.folder / "out.ipynb").metadata["flowbook"]["lost"]) == ["lock"]
 
 
 def test_an_edit_keeps_the_cells_before_it(here: Job) -> None:
@@ -111,6 +131,7 @@ def test_an_edit_keeps_the_cells_before_it(here: Job) -> None:
     write(here.folder / "in.ipynb", first, "b = 2 / 1; print('mended')", last)
     pm.execute_notebook("in.ipynb", "out.ipynb", engine_name="flowbook", run_key="k", progress_bar=False)
     assert printed(here.folder / "out.ipynb") == ["", "mended\n", "2\n"]
+    assert here.lines() == ["first", "last"]
     with connected(here) as app:
         new, old = app.runs()
         assert (new.status, new.key, old.status, old.key) == (Status.COMPLETED, "k~2", Status.FAILED, "k")
@@ -175,6 +196,7 @@ def test_a_killed_engine_is_resumed_from_the_command_line(job: Job) -> None:
     assert code == 0, out + err
     assert "cell_2#1 finished" in err
     assert printed(job.folder / "out.ipynb") == ["one\n", "x is 5\n"]
+    assert job.lines() == ["one", "two", "two"]
     assert set(statuses(job.folder / "out.ipynb")) == {"completed"}
 
 
