@@ -1,7 +1,7 @@
 """The engine: papermill's one hook.
 
-Owns: `FlowbookEngine` (entry point ``papermill.engine``: ``flowbook``). Refuses: all that papermill does itself, and
-the run (`running.py`). Papermill loads every engine that is installed whenever it is imported, also for who wants another
+Owns: `FlowbookEngine` (entry point ``papermill.engine``: ``flowbook``). Refuses: what papermill does itself, and the
+run (`running.py`). Papermill loads every engine that is installed whenever it is imported, also for who wants another
 one, so what flowbook needs is loaded when a notebook is executed.
 """
 
