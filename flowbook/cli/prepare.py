@@ -1,4 +1,4 @@
-"""Commands that prepare: ``plan``, ``prove``, ``promote``.
+"""Commands that prepare: ``plan``, ``prove``, ``promote``, ``export``.
 
 Owns: their arguments, and finding the flow that was typed. Refuses: working anything out, which is the app's.
 """
@@ -43,6 +43,7 @@ def add_to(app: typer.Typer) -> None:
         "Its steps really run, twice at least: give it an input that may be used up."
     )(prove)
     app.command(epilog='Example:  flowbook promote flows.py:research --cron "0 6 * * *" query=jupyter')(promote)
+    app.command(epilog="Example:  flowbook export research research.py")(export)
 
 
 def plan(
@@ -175,6 +176,34 @@ def _signal(text: str) -> tuple[str, Any]:
 
     name, sign, payload = text.partition("=")
     return name, from_json(payload) if sign else {}
+
+
+def export(
+    flow: FlowArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The module to be written, e.g. research.py.")],
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    module: ModuleOption = None,
+    allow_source: AllowSourceOption = False,
+    url: UrlOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write a flow as a plain module that declares the very same version, so that its runs go on with it."""
+    from flowbook.cli import output
+
+    home = connection(url).home
+
+    async def body(app: App) -> str:
+        from flowbook.exporting import export as write
+
+        graph = await flow_of(app, flow, module or [], home, allow_source=allow_source)
+        write(graph, file, force=force)
+        return graph.fingerprint
+
+    fingerprint = with_app(url, body)
+    if json:
+        output.as_json({"file": str(file), "fingerprint": fingerprint})
+    else:
+        output.say(f"{file} declares the same version ({fingerprint[:8]})")
 
 
 async def flow_of(app: App, text: str, modules: list[str], home: Path, *, allow_source: bool) -> Graph:

@@ -77,7 +77,7 @@ def complete(text: str, session: Session) -> Sequence[str] | None:
     if before == "--status":
         return [s.value for s in Status]
     if before == "--flow" or (
-        command in ("run", "graph", "plan", "prove", "promote", "schedule")
+        command in ("run", "graph", "plan", "prove", "promote", "export", "schedule")
         and len(words) == 2
         and not current.startswith("-")
     ):

@@ -78,6 +78,11 @@ TABLE = {
             },
         ),
         Command(
+            "export", "Write a flow as a plain module that declares the very same version: its runs go on with it "
+            "(`flowbook resume RUN --module FILE`).", "%flow export research research.py", "FLOW FILE",
+            {"--force": "write over a file that is there"},
+        ),
+        Command(
             "runs", "A table of runs, newest first; NAME=VALUE: only those with this input.",
             "%flow runs --status failed --since 24h", "[NAME=VALUE ...]",
             {
@@ -214,6 +219,11 @@ class Magics:
     def _promote(self, it: Parsed) -> None:
         graph, values = self._called(it, "promote")
         print(preparing.promote(self._session, graph, values, it.options))  # noqa: T201 - the answer
+
+    def _export(self, it: Parsed) -> None:
+        if len(it.words) != 2:
+            raise usage("%flow export takes a flow and a file; `%flow export --help`")
+        print(preparing.export(self._session.flow(it.words[0]), it.words[1], it.options))  # noqa: T201 - the answer
 
     def _called(self, it: Parsed, command: str) -> tuple[Graph, dict[str, Any]]:
         """The flow and the inputs that were typed, as words or as a call."""

@@ -7,9 +7,11 @@ Owns: its options, the line that tells of its progress, and its words about a pr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from flowbook import exporting
 from flowbook.graph.flow import Graph
 from flowbook.jupyter.answers import who
 from flowbook.jupyter.mistakes import usage
@@ -51,6 +53,13 @@ def promote(session: Session, graph: Graph, values: Mapping[str, Any], options: 
     whose = "whoever starts it by its name starts this version, and any worker with your key can carry it"
     then = f"; workers start it at {cron} ({schedule['tz']})" if cron else ""
     return f"{kept.flow} is pinned to {kept.fingerprint[:8]} ({proven}): {whose}{then}"
+
+
+def export(graph: Graph, file: str, options: Mapping[str, str]) -> str:
+    """Write a flow as a module; what is said of it."""
+    path = exporting.export(graph, Path(file), force="force" in options)
+    same = f"{path} declares the same version of {graph.name} ({graph.fingerprint[:8]})"
+    return f"{same}: a run that was begun here goes on with `flowbook resume RUN --module {path}`"
 
 
 def _words(text: str | None) -> tuple[str, ...]:

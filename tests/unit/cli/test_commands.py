@@ -26,7 +26,7 @@ from flowbook.plan.records import Status
 
 COMMANDS = [
     ["runs"], ["show"], ["journal"], ["resume"], ["retry"], ["cancel"],
-    ["plan"], ["prove"], ["promote"],
+    ["plan"], ["prove"], ["promote"], ["export"],
     ["worker"], ["start"], ["flows"], ["definitions"], ["define"], ["undefine"],
     *(["schedule", verb] for verb in ("add", "list", "pause", "resume", "remove", "next", "history", "backfill")),
     ["db", "up"], ["db", "down"], ["db", "status"], ["db", "upgrade"], ["db", "url"], ["db", "psql"],
