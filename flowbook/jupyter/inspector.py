@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowbook.errors import FlowbookError
 from flowbook.jupyter.beside import Beside
+from flowbook.jupyter.displays import bundle as small
 from flowbook.jupyter.displays import entry, hint
 from flowbook.jupyter.inspection import Inspection
 from flowbook.observe.views import RunView
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 LAG, DEAR = 2.0, 20.0
 """Seconds between two still forms of a run that goes on, and how many times longer that is than making one takes."""
+MANY = 2000
+"""Rows of a journal that is opened before its whole still form is made, which takes longer than to open it."""
 _making = ThreadPoolExecutor(1, thread_name_prefix="flowbook-stills")
 
 
@@ -32,10 +35,13 @@ def inspect(session: Session, run: SyncRun) -> None:
     """Show the inspector of a run below the cell that is being executed."""
     view = run.view()
     it = Inspection(session, view)
-    place = session.displays.put(bundle(session.app, view), it.make)
+    late = view.seq > MANY and not session.displays.headless
+    place = session.displays.put(small(view) if late else bundle(session.app, view), it.make)
     if place.widget is None:
         return
-    it.on_home = Kept(session.app, place)
+    it.on_home = kept = Kept(session.app, place)
+    if late:
+        kept(view)
     if not view.status.over:
         it.follow(run.id)
 

@@ -66,7 +66,7 @@ def view_of(
 ) -> RunView:
     """The view of a run from its row and its whole journal; ``running``: path -> attempt under way in this process."""
     fold = Folding(row.id, spec, input)
-    fold.add_all(entries)
+    fold.follow(entries)
     return fold.view(row, running or {}, needs)
 
 
@@ -90,12 +90,12 @@ class Folding:
         self.undoing = False
 
     def add_all(self, entries: Iterable[Entry]) -> None:
-        """Add entries, in order."""
+        """Add entries, in order, and read them all."""
         for entry in entries:
             self.add(entry)
 
     def follow(self, entries: Iterable[Entry]) -> None:
-        """Add entries of a run that goes on, in order: a step that is finished and has no other row is not read yet."""
+        """Add entries, in order; a step that has finished and has no other row is not read before somebody asks."""
         for entry in entries:
             if self.undoing or not is_plain(entry) or not self.steps.say(entry.path, entry):
                 self.add(entry)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from flowbook.observe.folding import Folding, view_of
+from flowbook.observe.folding import Folding
 from flowbook.observe.steps import PIECE
 from flowbook.plan.events import (
     AttemptFailed,
@@ -88,7 +88,9 @@ def test_a_run_that_is_followed_looks_as_one_that_is_read(seed: int) -> None:
         row = replace(ROW, status=Status.COMPLETED) if at == len(entries) and seed % 2 else ROW
         running = {"a#9999": 1, "c#1": 3} if seed % 2 else {}
         followed = fold.view(row, running)
-        read = view_of(row, entries[:at], spec=SPEC, input={}, running=running)
+        whole = Folding(ROW.id, SPEC, {})
+        whole.add_all(entries[:at])
+        read = whole.view(row, running)
         before.append((followed, read))
     for followed, read in before:
         assert followed.overview == read.overview
