@@ -439,12 +439,16 @@ class App:
     def watch(self, run_id: UUID, callback: Callback) -> Callable[[], None]:
         """Call back with views of a run, on this loop, until its end; the answer stops it."""
         watch = self._watches.get(run_id)
-        if watch is None or watch.ended:
-            watch = self._watches[run_id] = Watch(run_id, self._read, self.engine.attempts, self.engine.carries)
+        if watch is None:
+            watch = Watch(run_id, self._read, self.engine.attempts, self.engine.carries)
+        elif watch.ended:
+            watch = watch.again()
+        self._watches[run_id] = watch
         watch.add(callback)
 
         def stop() -> None:
-            if watch.remove(callback):
+            now = self._watches.get(run_id)
+            if now is not None and now.remove(callback):
                 self._watches.pop(run_id, None)
 
         return stop
@@ -465,6 +469,8 @@ class App:
         if self.readers and entries:
             self.readers.tell(run_id)
         if self._watches and (watch := self._watches.get(run_id)):
+            if watch.ended and watch.wanted and entries:  # somebody has retried it, by whichever way
+                watch = self._watches[run_id] = watch.again()
             watch.heard(entries, ack)
 
     # -- working -------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ role must be allowed to create databases.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import tempfile
@@ -103,7 +104,14 @@ def database_url(flowbook_home: Path) -> Iterator[str]:
 
 @pytest.fixture
 def fresh_database(database_url: str) -> Iterator[str]:
-    """The URL of a new, empty database, dropped after the test whoever may still be connected to it."""
+    """The URL of a new, empty database for one test."""
+    with new_database(database_url) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def new_database(database_url: str) -> Iterator[str]:
+    """The URL of a new, empty database, dropped at the end whoever may still be connected to it."""
     from sqlalchemy.engine import make_url  # here, because unit tests must not load SQLAlchemy
 
     name = f"t{uuid4().hex[:16]}"

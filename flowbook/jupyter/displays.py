@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
@@ -29,6 +29,7 @@ from flowbook.plan.records import Status
 from flowbook.show.html import run_html
 from flowbook.show.live import LiveRun, possible
 from flowbook.show.text import run_plain
+from flowbook.show.widget import Widget
 
 if TYPE_CHECKING:
     from flowbook.jupyter.inspection import Inspection
@@ -96,7 +97,9 @@ class Displays:
             return said
 
         kinds = {**answers, "retry": again}
-        live = None if view.status.over else lambda: LiveRun(view, kinds, lambda new: self._picture(it, new))
+        live = (
+            None if view.status.over else lambda: LiveRun(view, kinds, lambda new: self._picture(it, new), self._child)
+        )
         it = Display(run, self.put(bundle(view), live), on_interrupt or self._session.on_interrupt, view.status.over)
         self._cell.append(it)
         widget = it.place.widget
@@ -113,6 +116,28 @@ class Displays:
                 self._picture(it, new)
 
         self._session.app.watch(run.id, follow)  # ends with the run
+
+    def _child(self, run_id: UUID) -> tuple[Widget, Callable[[], object]]:
+        """The live view of a run that was started at a step, and what ends it."""
+        run = self._session.app.find(run_id)
+        view, answers, stops = run.view(), of_run(self._session, run), []
+
+        def again(args: Mapping[str, Any]) -> Any:
+            said = answers["retry"](args)
+            stops.append(self._session.app.watch(run_id, widget.update))
+            return said
+
+        widget = LiveRun(view, {**answers, "retry": again}, opening=self._child)
+        widget.control = control(self._session, run)
+        if not view.status.over:
+            stops.append(self._session.app.watch(run_id, widget.update))
+
+        def end() -> None:
+            for stop in stops:
+                stop()
+            widget.close()
+
+        return widget, end
 
     def inspect(self, run: SyncRun) -> None:
         """Show the inspector of a run below the cell; it stays in use after the run's end, as long as the kernel."""

@@ -9,13 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from flowbook.deciding import asked
+from flowbook.jupyter.answers import control, who
 from flowbook.jupyter.inspection import Inspection
 from flowbook.plan.query import RunSummary
 from flowbook.plan.records import Status
 from flowbook.ports import RunRow
+from flowbook.show.compared import diff_html
 from flowbook.show.html import runs_html
 from flowbook.show.runs_table import RunsTable
 from flowbook.show.spark import spark
@@ -45,7 +48,9 @@ def show_runs(session: Session, runs: SyncRuns) -> None:
             place[0].still(_bundle(rows, summary, picture, more=summary.total > len(rows)))
 
     def table() -> Widget:
-        return RunsTable(runs, _Acting(session), session.flow_names, seen)
+        widget = RunsTable(runs, _Acting(session), session.flow_names, seen)
+        widget.control = control(session)
+        return widget
 
     place.append(session.displays.put(first, table))
 
@@ -78,15 +83,25 @@ class _Acting:
 
         return widget, end
 
-    def cancel(self, run: UUID) -> str:
+    def cancel(self, run: UUID, mark: str) -> str:
         """See `App.cancel`."""
-        status = self._session.app.find(run).cancel()
+        status = Status(self._ask(run, "cancel", mark))
         if status is Status.CANCELLED:
             return "cancelled"
         return f"is {status} already" if status.over else "is asked to stop"
 
-    def retry(self, run: UUID) -> str:
+    def retry(self, run: UUID, mark: str) -> str:
         """See `App.retry`; told at once what keeps it from going on here."""
-        handle = self._session.app.find(run).retry()
-        needs = handle.view().needs
+        self._ask(run, "retry", mark)
+        needs = self._session.app.find(run).view().needs
         return f"stands still: it needs {needs}" if needs else "goes on"
+
+    def compare(self, older: UUID, newer: UUID) -> str:
+        """See `Run.diff`."""
+        app = self._session.app
+        return diff_html(app.find(older).diff(app.find(newer)))
+
+    def _ask(self, run: UUID, kind: str, mark: str) -> Any:
+        session = self._session
+        app = session.app
+        return app.portal.call(asked(app.app, app.find(run).id, kind, {"mark": mark}, who(session.env)))

@@ -57,12 +57,25 @@ class Watch:
 
     def close(self) -> None:
         """Stop watching."""
+        self._callbacks.clear()
         self._task.cancel()
 
     def add(self, callback: Callback) -> None:
         """Call back with the next view, and with all that follow."""
-        self._callbacks.append(callback)
+        if callback not in self._callbacks:
+            self._callbacks.append(callback)
         self._dirty.set()
+
+    def again(self) -> Watch:
+        """The same watch of a run that was over and is not any more, for those who have not left."""
+        watch = Watch(self._run_id, self._read, self._running, self._local)
+        watch._callbacks = list(self._callbacks)
+        return watch
+
+    @property
+    def wanted(self) -> bool:
+        """True while anybody looks, or would if the run went on."""
+        return bool(self._callbacks)
 
     def remove(self, callback: Callback) -> bool:
         """Stop calling back; True when nobody is left, and then the watch has ended."""

@@ -9,7 +9,8 @@ freeze the page. A page that is loaded again reads the traits and no messages, s
 seconds later. All calls may come from any thread.
 
 What the page asks (`widget.py` says how): ``step {node}``, answered here with the record of `detail.py`, and
-``expand {all}``; and, if the door has an answer to it, ``cancel {}``, ``resume {}``, ``retry {}``, ``answer {path,
+``expand {all}``; where the door can make one, ``child {node}`` for the run that was started there, in this one's place,
+and ``back {}``; and, if the door has an answer to it, ``cancel {}``, ``resume {}``, ``retry {}``, ``answer {path,
 signal, payload?}`` for a pause, ``approve {path, payload?}`` and ``reject {path, payload?, why?}`` for a step that was
 handed out.
 """
@@ -22,9 +23,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import traitlets
 
+from flowbook.errors import UsageError
 from flowbook.ids import short
 from flowbook.observe.views import RunView, State, StepView
 from flowbook.plan.records import Status
@@ -47,11 +50,16 @@ CROWD = 60
 """With more places than so many a flow is shown in groups first, where it has chains (`grouped.py`)."""
 
 
+Opening = Callable[[UUID], tuple[Widget, Callable[[], object]]]
+"""From a run to what shows it, and what ends that."""
+
+
 class LiveRun(Widget):
     """A run on a page.
 
     ``answers`` are called when a button is pressed; a button whose kind has no answer is not there. ``on_settled`` is
     called with the newest view when the traits have caught up, for whoever keeps a still picture beside the live one.
+    ``opening`` makes the view of a run that was started at a step; None: it cannot be opened here.
     """
 
     _esm = module("dom", "picture", "decisions", "detail", "live")
@@ -64,13 +72,21 @@ class LiveRun(Widget):
     edges: traitlets.List[int] = traitlets.List().tag(sync=True)
     """The edges that were taken."""
     head = traitlets.Dict().tag(sync=True)
+    opens = traitlets.Bool(default_value=False).tag(sync=True)
+    """Whether the run that was started at a step can be opened in this one's place."""
+    opened = traitlets.Dict().tag(sync=True)
+    """``ref`` of the widget that shows it, ``at``: the step's path; empty: none is opened."""
 
     def __init__(
         self,
         view: RunView,
         answers: Mapping[str, Answer],
         on_settled: Callable[[RunView], object] = lambda view: None,
+        opening: Opening | None = None,
     ) -> None:
+        self._opening = opening
+        self._end: Callable[[], object] = lambda: None
+        """Ends what is opened."""
         self._kinds = frozenset(answers)
         self._on_settled = on_settled
         self._view = view
@@ -86,11 +102,12 @@ class LiveRun(Widget):
         self._lag = LAG if len(self._ids) <= MANY else MANY_LAG
         self._head = self._heading(view, now)
         super().__init__(
-            {"step": self._step, "expand": self._expand, **answers},
+            {"step": self._step, "expand": self._expand, "child": self._open, "back": self._back, **answers},
             picture=self._once(),
             nodes=dict(self._known),
             edges=self._taken,
             head=self._head,
+            opens=opening is not None,
         )
 
     def __repr__(self) -> str:
@@ -114,6 +131,7 @@ class LiveRun(Widget):
         """Take it off the page."""
         if self._late is not None:
             self._late.cancel()
+        self._end()
         super().close()
 
     # -- the picture ---------------------------------------------------------------------------------------------------
@@ -218,6 +236,22 @@ class LiveRun(Widget):
             self._lay(self._view, datetime.now(UTC), everything=bool(args.get("all")))
             with self.hold_sync():
                 self.picture, self.nodes, self.edges = self._once(), dict(self._known), self._taken
+
+    def _open(self, args: Mapping[str, Any]) -> None:
+        """Show the run that was started at a step in this one's place."""
+        node = next((name for name, known in self._ids.items() if known == args.get("node")), "")
+        step = self._view.nodes.get(node)
+        if step is None or step.child is None or self._opening is None:
+            raise UsageError(f"no run was started at {node!r}")
+        widget, end = self._opening(step.child)
+        before, self._end = self._end, end
+        self.opened = {"ref": f"anywidget:{widget.model_id}", "at": clean(step.path, 200)}
+        before()
+
+    def _back(self, args: Mapping[str, Any]) -> None:
+        before, self._end = self._end, lambda: None
+        self.opened = {}
+        before()
 
     def _step(self, args: Mapping[str, Any]) -> dict[str, Any]:
         group = self._groups.get(str(args.get("node")))

@@ -72,12 +72,16 @@ class Acting(Protocol):
         """What shows one of them below the table, and what ends that."""
         ...
 
-    def cancel(self, run: UUID) -> str:
-        """Ask it to stop; what became of it, for people."""
+    def cancel(self, run: UUID, mark: str) -> str:
+        """Ask it to stop; what became of it, for people. What comes twice under one ``mark`` is done once."""
         ...
 
-    def retry(self, run: UUID) -> str:
-        """Carry it on from the step that failed; what became of it, for people."""
+    def retry(self, run: UUID, mark: str) -> str:
+        """Carry it on from the step that failed; as `cancel`."""
+        ...
+
+    def compare(self, older: UUID, newer: UUID) -> str:
+        """How two of them differ, as HTML in which everything of theirs is escaped."""
         ...
 
 
@@ -110,6 +114,7 @@ class RunsTable(Widget):
             {
                 "page": self._page, "fresh": self._fresh, "open": self._open, "close": self._close_detail,
                 "which": self._which, "cancel": self._cancel, "retry": self._retry,
+                "compare": self._compare,
             },
             frame=frame(runs.query),
         )  # fmt: skip
@@ -219,12 +224,18 @@ class RunsTable(Widget):
     def _retry(self, args: Mapping[str, Any]) -> list[dict[str, Any]]:
         return self._each(args, self._acting.retry)
 
-    def _each(self, args: Mapping[str, Any], act: Callable[[UUID], str]) -> list[dict[str, Any]]:
+    def _compare(self, args: Mapping[str, Any]) -> dict[str, str]:
+        ids = _ids(args)
+        if len(ids) != 2:
+            raise UsageError("two runs are compared")
+        return {"html": self._acting.compare(*ids), "about": f"{short(ids[0])} compared with {short(ids[1])}"}
+
+    def _each(self, args: Mapping[str, Any], act: Callable[[UUID, str], str]) -> list[dict[str, Any]]:
         """One after the other; what cannot be done with one is told of it, and the next one has its turn."""
-        told = []
+        told, mark = [], str(args.get("mark") or "")
         for run in _ids(args):
             try:
-                text, well = act(run), True
+                text, well = act(run, mark), True
             except Exception as error:
                 text, well = str(error), False
             told.append({"id": str(run), "short": short(run), "well": well, "text": clean(text, 300)})

@@ -181,6 +181,8 @@ class Lab:
     """``http://127.0.0.1:PORT`` once started."""
     _process: subprocess.Popen[bytes] | None = None
     _contexts: list[BrowserContext] = field(default_factory=list)
+    _lasting: dict[str, BrowserContext] = field(default_factory=dict)
+    """Notebook -> its page, of those that are there for several tests."""
 
     @property
     def notebooks(self) -> Path:
@@ -234,7 +236,7 @@ class Lab:
 
     def stop(self) -> None:
         """Close the pages and end the server with its kernels."""
-        self.close_pages()
+        self.close_pages(lasting=True)
         if self._process is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -294,12 +296,17 @@ class Lab:
         """The notebook as it is in its file now."""
         return nbformat.read(self.notebooks / name, as_version=4)
 
-    def open(self, name: str, *, kernel: bool = True) -> NotebookPage:
-        """Open ``name`` in a page of its own; with ``kernel``, wait until its kernel is idle."""
+    def open(self, name: str, *, kernel: bool = True, lasting: bool = False) -> NotebookPage:
+        """Open ``name`` in a page of its own; with ``kernel``, wait until its kernel is idle; ``lasting``: for several
+        tests, until `close_pages` is told to close it too.
+        """
         if self.browser is None:
             raise RuntimeError("this Lab has no browser to open pages in")
         context = self.browser.new_context(viewport={"width": 1400, "height": 1000})
-        self._contexts.append(context)
+        if lasting:
+            self._lasting[name] = context
+        else:
+            self._contexts.append(context)
         page = context.new_page()
         notebook = NotebookPage(page, self.base)
         page.on("console", lambda m: notebook.console.append(m.text) if m.type == "error" else None)
@@ -308,14 +315,20 @@ class Lab:
         notebook.wait_ready(kernel=kernel)
         return notebook
 
-    def close_pages(self) -> None:
-        """Close every page, and end every kernel, so that the next test meets an empty server."""
+    def close_pages(self, *, lasting: bool = False) -> None:
+        """Close every page, and end every kernel, so that the next test meets an empty server; without ``lasting``
+        those stay that were opened for several tests.
+        """
         while self._contexts:
             self._contexts.pop().close()
+        while lasting and self._lasting:
+            self._lasting.popitem()[1].close()
         if self._process is None or self._process.poll() is not None:
             return
         with contextlib.suppress(OSError):
             for session in get_json(f"{self.base}/api/sessions"):
+                if session["path"] in self._lasting:
+                    continue
                 get_json(f"{self.base}/api/sessions/{session['id']}", method="DELETE")
 
 

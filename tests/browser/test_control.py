@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from tests.browser.lab import Lab, NotebookPage
 from tests.browser.test_live_run import LOAD, keep, wait_until
@@ -37,21 +40,21 @@ LETTERS = """
 import asyncio, asyncpg, json, sys
 async def main():
     connection = await asyncpg.connect(sys.argv[1])
-    rows = await connection.fetch("select kind, name from flowbook.mailbox order by run_id, id")
+    rows = await connection.fetch("select run_id::text, kind, name from flowbook.mailbox order by run_id, id")
     print(json.dumps([list(r) for r in rows]))
 asyncio.run(main())
 """
 
 
 def letters(url: str) -> list[list[str]]:
-    """Kind and name of all that was ever delivered. In a process of its own: playwright's loop runs in this thread."""
+    """Run, kind and name of all that was ever delivered. In a process of its own: playwright has this one's loop."""
     done = subprocess.run([sys.executable, "-c", LETTERS, url], capture_output=True, text=True, check=True)
     return list(json.loads(done.stdout))
 
 
-def shown(url: str) -> dict[str, object]:
-    """The newest run, as the command line has it."""
-    command = [sys.executable, "-m", "flowbook.cli", "show", "last", "--json", "--url", url]
+def shown(url: str, run: str) -> dict[str, object]:
+    """A run, as the command line has it."""
+    command = [sys.executable, "-m", "flowbook.cli", "show", run, "--json", "--url", url]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout))
 
@@ -62,14 +65,54 @@ def server_lab(new_lab: Callable[..., Lab], fresh_database: str) -> Lab:
     return new_lab(FLOWBOOK_DATABASE_URL=fresh_database)
 
 
-@pytest.fixture(params=VERSIONS)
-def version_lab(request: pytest.FixtureRequest, server_lab: Lab) -> tuple[Lab, str]:
-    """A JupyterLab with a kernel of another version of ipykernel, and the version."""
-    side = SIDE / request.param
+@dataclass
+class Two:
+    """A page with two runs that wait, in cells 2 and 3, under a kernel of some version; cell 5 blocks it."""
+
+    page: NotebookPage
+    version: str
+    enough: Path
+    """The cell ends when this file is there."""
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def two(
+    request: pytest.FixtureRequest, module_database: str, chromium: Browser, flowbook_home: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Two]:  # fmt: skip
+    """A JupyterLab whose server has the database, with a kernel of another version of ipykernel."""
+    version, side = request.param, SIDE / request.param
     if not (side / ".done").exists():
-        pytest.skip(f"no ipykernel {request.param} here (scripts/side_kernels.py installs it)")
-    server_lab.add_kernel(f"ipykernel-{request.param}", side)
-    return server_lab, request.param
+        pytest.skip(f"no ipykernel {version} here (scripts/side_kernels.py installs it)")
+    env = {"FLOWBOOK_HOME": str(flowbook_home), "FLOWBOOK_DATABASE_URL": module_database}
+    lab = Lab(tmp_path_factory.mktemp("lab"), env, chromium)
+    lab.start()
+    try:
+        lab.add_kernel(f"ipykernel-{version}", side)
+        enough = lab.folder / "enough"
+        start = '%flow run gate text="it"'
+        cells = [LOAD, GATE, start, start, "import ipykernel; print(ipykernel.__version__)", busy(enough)]
+        lab.write_notebook("gate.ipynb", cells, kernel=f"ipykernel-{version}")
+        page = lab.open("gate.ipynb")
+        for i in range(4):
+            page.run(i)
+        assert page.run(4) == version
+        yield Two(page, version, enough)
+    finally:
+        lab.stop()
+
+
+@contextlib.contextmanager
+def sleeping(it: Two) -> Iterator[None]:
+    """The kernel is in a cell all the while, and has heard what there was to hear at the end."""
+    it.enough.unlink(missing_ok=True)
+    it.page.run_cell(5)
+    wait_until(lambda: it.page.prompt(5) == "[*]:", "the cell sleeps")
+    yield
+    assert it.page.prompt(5) == "[*]:", "the cell was executing all the while"
+    it.enough.touch()
+    it.page.wait_cell(5)
+    it.page.run(4)  # what the kernel has heard late has been answered before this
 
 
 def busy(enough: Path) -> str:
@@ -77,59 +120,33 @@ def busy(enough: Path) -> str:
     return f"import os, time\nwhile not os.path.exists({str(enough)!r}): time.sleep(0.1)"
 
 
-def test_a_decision_is_heard_while_a_cell_sleeps(
-    version_lab: tuple[Lab, str], fresh_database: str, tmp_path: Path
-) -> None:
+def test_a_decision_is_heard_while_a_cell_sleeps(two: Two, module_database: str, tmp_path: Path) -> None:
     """On each version, by whichever way: the run goes on while the cell sleeps, and exactly one letter is delivered."""
-    lab, version = version_lab
-    enough = tmp_path / "enough"
-    cells = [LOAD, GATE, '%flow run gate text="it"', "import ipykernel; print(ipykernel.__version__)", busy(enough)]
-    lab.write_notebook("gate.ipynb", cells, kernel=f"ipykernel-{version}")
-    page = lab.open("gate.ipynb")
-    for i in range(3):
-        page.run(i)
-    assert page.run(3) == version
+    page, before = two.page, letters(module_database)
     button = page.output(2).get_by_role("button", name="rejected: approved_or_rejected#1")
     button.wait_for()
-    page.run_cell(4)
-    wait_until(lambda: page.prompt(4) == "[*]:", "the cell sleeps")
-    keep(page, f"gate-{version}", tmp_path)
-    button.click()
-    wait_until(lambda: "completed" in page.output_text(2), "the run is over while the cell sleeps")
-    assert page.prompt(4) == "[*]:", "the cell was executing all the while"
-    keep(page, f"decided-{version}", tmp_path)
-    enough.touch()
-    page.wait_cell(4)
-    page.run(3)  # what the kernel has heard late has been answered before this
-    assert letters(fresh_database) == [["decision", "approved_or_rejected#1 0"]]
-    run = shown(fresh_database)
+    with sleeping(two):
+        keep(page, f"gate-{two.version}", tmp_path)
+        button.click()
+        wait_until(lambda: "completed" in page.output_text(2), "the run is over while the cell sleeps")
+        keep(page, f"decided-{two.version}", tmp_path)
+    new = [it for it in letters(module_database) if it not in before]
+    assert [it[1:] for it in new] == [["decision", "approved_or_rejected#1 0"]]
+    run = shown(module_database, new[0][0])
     steps = {s["path"]: s for s in run["steps"]}  # type: ignore[attr-defined]
     assert steps["drop#1"]["state"] == "finished"
     assert "@" in steps["approved_or_rejected#1"]["wait"]["answered_by"]
 
 
-def test_a_cancel_is_heard_while_a_cell_sleeps(
-    version_lab: tuple[Lab, str], fresh_database: str, tmp_path: Path
-) -> None:
+def test_a_cancel_is_heard_while_a_cell_sleeps(two: Two, module_database: str) -> None:
     """The run ends cancelled under the sleeping cell, by one letter."""
-    lab, version = version_lab
-    enough = tmp_path / "enough"
-    cells = [LOAD, GATE, '%flow run gate text="it"', "print(1)", busy(enough)]
-    lab.write_notebook("cancel.ipynb", cells, kernel=f"ipykernel-{version}")
-    page = lab.open("cancel.ipynb")
-    for i in range(4):
-        page.run(i)
-    button = page.output(2).get_by_role("button", name="cancel run")
+    page, before = two.page, letters(module_database)
+    button = page.output(3).get_by_role("button", name="cancel run")
     button.wait_for()
-    page.run_cell(4)
-    wait_until(lambda: page.prompt(4) == "[*]:", "the cell sleeps")
-    button.click()
-    wait_until(lambda: "⊘ cancelled" in page.output_text(2), "the run is cancelled while the cell sleeps")
-    assert page.prompt(4) == "[*]:", "the cell was executing all the while"
-    enough.touch()
-    page.wait_cell(4)
-    page.run(3)
-    assert [kind for kind, _ in letters(fresh_database)] == ["cancel"]
+    with sleeping(two):
+        button.click()
+        wait_until(lambda: "⊘ cancelled" in page.output_text(3), "the run is cancelled while the cell sleeps")
+    assert [it[1] for it in letters(module_database) if it not in before] == ["cancel"]
 
 
 def post(lab: Lab, body: object, token: str) -> int:
@@ -215,11 +232,11 @@ def test_two_pages_answer_and_one_is_told(server_lab: Lab, fresh_database: str, 
     assert "with 'rejected'" in inbox(b, 1)
     keep(b, "inbox-told", tmp_path)
     assert not a.page.evaluate("window.hacked")
-    assert [kind for kind, _ in letters(fresh_database)] == ["decision"]
+    assert [kind for _, kind, _ in letters(fresh_database)] == ["decision"]
     b.save()
     outputs = server_lab.read_notebook("b.ipynb").cells[1].outputs
     still = [o.data["text/html"] for o in outputs if "text/html" in o.data]
     assert any("nothing waits for a decision" in html for html in still), "its still form is saved, as it is now"
     server_lab.close_pages()
     again = server_lab.open("b.ipynb", kernel=False)
-    assert "model not found" not in again.page.content().lower()
+    assert "model not found" not in again.page.inner_text("body").lower()

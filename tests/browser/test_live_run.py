@@ -126,7 +126,7 @@ def test_a_run_is_live_while_another_cell_works_and_still_there_without_a_kernel
     again = live_lab.open("live.ipynb")
     again.output(3).locator("img").wait_for()
     assert "completed" in again.output_text(3)
-    assert "model not found" not in again.page.content().lower()
+    assert "model not found" not in again.page.inner_text("body").lower()
     assert again.output(3).locator("img").evaluate("(img) => img.complete && img.naturalWidth > 300")
     keep(again, "reopened", tmp_path)
 
@@ -152,23 +152,12 @@ def test_cancel_is_heard_while_a_cell_works(live_lab: Lab, tmp_path: Path) -> No
     keep(page, "cancelled", tmp_path)
 
 
-def test_a_page_that_is_loaded_again_shows_the_run_as_it_is_now(live_lab: Lab, tmp_path: Path) -> None:
-    """Messages are not played again; the traits have caught up."""
-    live_lab.write_notebook("reload.ipynb", [LOAD, "pause = 60.0", DECLARE, RUN, "r = get_ipython()"])
-    page = live_lab.open("reload.ipynb")
-    for i in range(4):
-        page.run(i)
-    wait_until(lambda: state_of(page, 3, "translate") == "running", "translate runs")
-    page.save()
-    time.sleep(1.2)
-    page.reload()
-    wait_until(lambda: state_of(page, 3, "translate") == "running", "translate runs, after the reload")
-    assert state_of(page, 3, "search") == "finished"
-    keep(page, "reloaded", tmp_path)
-
-
-def test_a_kernel_that_is_killed_in_the_middle_leaves_its_last_picture(live_lab: Lab, tmp_path: Path) -> None:
-    """The widget is dead then; beside it stands how the run was doing, and how to go on."""
+def test_a_page_is_loaded_again_and_its_kernel_killed_and_the_last_picture_is_left(
+    live_lab: Lab, tmp_path: Path
+) -> None:
+    """After a reload the run is shown as it is then: messages are not played again, the traits have caught up. A dead
+    kernel is told on the page, with what to do; in the file stands how the run was doing.
+    """
     live_lab.write_notebook("killed.ipynb", [LOAD, "pause = 60.0", DECLARE, RUN])
     page = live_lab.open("killed.ipynb")
     for i in range(4):
@@ -177,9 +166,22 @@ def test_a_kernel_that_is_killed_in_the_middle_leaves_its_last_picture(live_lab:
     still = page.output(3).locator(".fb-still")
     assert still.count() == 1
     assert not still.is_visible(), "the live picture hides it"
-    time.sleep(1.5)
+    wait_until(lambda: "2 steps done" in still.inner_html(), "the still form has caught up")
     page.save()
-    live_lab.close_pages()  # and the kernel
+    page.reload()
+    wait_until(lambda: state_of(page, 3, "translate") == "running", "translate runs, after the reload")
+    assert state_of(page, 3, "search") == "finished"
+    keep(page, "reloaded", tmp_path)
+    page.kill_kernel()
+    gone = page.output(3).get_by_text("The kernel is gone. This is the last state, of ")
+    gone.wait_for()
+    assert "%flow resume" in page.output(3).locator(".fb-gone").inner_text()
+    assert state_of(page, 3, "translate") == "running", "what was seen last is still to be seen"
+    page.page.get_by_text("appears to have died").wait_for()
+    page.page.keyboard.press("Enter")
+    page.output(3).scroll_into_view_if_needed()
+    keep(page, "kernel-gone", tmp_path)
+    live_lab.close_pages()
     again = live_lab.open("killed.ipynb")
     again.output(3).locator(".fb-still img").wait_for()
     assert again.output(3).locator(".fb-still").is_visible()

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Locator
 
 from tests.browser.lab import Lab, NotebookPage
+from tests.browser.test_inspector import in_the_dark
 from tests.browser.test_live_run import LOAD, keep, state_of, wait_until
 
 DECLARE = """\
@@ -48,6 +49,45 @@ draft >> [wait_any({"approved": publish_it, "rejected": withdraw}, name="review"
 """
 
 
+@pytest.fixture(scope="module")
+def publishing(module_lab: Lab, module_database: str, tmp_path_factory: pytest.TempPathFactory) -> NotebookPage:
+    """A page whose cell 2 starts a run, and whose cell 3 blocks the kernel until there is a file ``enough``."""
+    module_lab.kernels_get(FLOWBOOK_DATABASE_URL=module_database)
+    busy = "import os, time\nwhile not os.path.exists('enough'): time.sleep(0.1)"
+    nested = "import flowbook as fb\n" + NESTED
+    module_lab.write_notebook(
+        "view.ipynb", [LOAD, DECLARE, "%flow run publish", busy, nested, '%flow run book text="tides"']
+    )
+    page = module_lab.open("view.ipynb", lasting=True)
+    module_lab.as_it_was()
+    for i in range(2):
+        page.run(i)
+    return page
+
+
+@pytest.fixture
+def page(publishing: NotebookPage) -> NotebookPage:
+    """The same with a new run that waits for a decision and has failed once."""
+    publishing.run(2)
+    wait_until(lambda: state_of(publishing, 2, "review") == "waiting", "review waits")
+    wait_until(lambda: state_of(publishing, 2, "illustrate") == "retrying", "illustrate has failed once")
+    return publishing
+
+
+NESTED = """\
+@fb.step
+def check(text):
+    return {"checked": True}
+
+@fb.step
+async def print_it(text):
+    await asyncio.sleep(600)
+
+review = fb.graph("review", check >> fb.wait("signed"))
+book = fb.graph("book", fb.subflow(review, input=["text"], into="reviewed", name="reviewing") >> print_it)
+"""
+
+
 def node(page: NotebookPage, cell: int, step: str) -> Locator:
     """The card of a step, by the name that a screen reader says."""
     return page.output(cell).locator(f'.fb-live .fb-node[aria-label^="{step}:"]')
@@ -66,15 +106,9 @@ def width(page: NotebookPage, cell: int) -> float:
     return box["width"]
 
 
-def test_a_person_decides_and_looks_into_steps(live_lab: Lab, tmp_path: Path) -> None:
+def test_a_person_decides_and_looks_into_steps(page: NotebookPage, module_lab: Lab, tmp_path: Path) -> None:
     """Errors, progress, waits and who answered, by mouse; a payload that is no JSON is not sent."""
-    live_lab.write_notebook("view.ipynb", [LOAD, DECLARE, "%flow run publish", "import time; time.sleep(300)"])
-    page = live_lab.open("view.ipynb")
-    for i in range(3):
-        page.run(i)
     page.run_cell(3)
-    wait_until(lambda: state_of(page, 2, "review") == "waiting", "review waits")
-    wait_until(lambda: state_of(page, 2, "illustrate") == "retrying", "illustrate has failed once")
     node(page, 2, "illustrate").click()
     wait_until(lambda: "second line" in panel(page, 2), "the whole error is told")
     page.output(2).locator(".fb-trace summary").click()
@@ -102,15 +136,12 @@ def test_a_person_decides_and_looks_into_steps(live_lab: Lab, tmp_path: Path) ->
     assert 0 < taken < page.output(2).locator(".fb-live .fb-way").count()
     keep(page, "view-approved", tmp_path)
     assert page.prompt(3) == "[*]:", "all of it while a cell was executing"
+    (module_lab.notebooks / "enough").touch()
+    page.wait_cell(3)
 
 
-def test_the_picture_is_used_with_the_keyboard(live_lab: Lab, tmp_path: Path) -> None:
+def test_the_picture_is_used_with_the_keyboard(page: NotebookPage, tmp_path: Path) -> None:
     """Zoom, moving from step to step, choosing one; JupyterLab does not take the keys for its own."""
-    live_lab.write_notebook("keys.ipynb", [LOAD, DECLARE, "%flow run publish"])
-    page = live_lab.open("keys.ipynb")
-    for i in range(3):
-        page.run(i)
-    wait_until(lambda: state_of(page, 2, "review") == "waiting", "review waits")
     keyboard = page.page.keyboard
     page.output(2).locator(".fb-live .fb-port").focus()
     before = width(page, 2)
@@ -141,6 +172,31 @@ def test_the_picture_is_used_with_the_keyboard(live_lab: Lab, tmp_path: Path) ->
     keep(page, "view-keys", tmp_path)
     keyboard.press("Escape")
     wait_until(lambda: not panel(page, 2), "and left again")
+
+
+def test_a_sub_flow_opens_in_place_and_there_is_a_way_back(publishing: NotebookPage, tmp_path: Path) -> None:
+    """Its run is live there, with its own buttons, while the run around it goes on."""
+    page = publishing
+    page.run(4)
+    page.run(5)
+    wait_until(lambda: state_of(page, 5, "reviewing") == "running", "the child runs")
+    node(page, 5, "reviewing").click()
+    live = page.output(5).locator(".fb-live").first
+    live.get_by_role("button", name="open run ").click()
+    child = live.locator(".fb-live")
+    child.get_by_role("button", name="signed: signed#1").wait_for()
+    back = live.get_by_role("navigation", name="the way here").get_by_role("button", name="back to run")
+    assert back.evaluate("(it) => it === document.activeElement"), "who came by keyboard goes on with it"
+    assert child.locator(".fb-flow").inner_text() == "review"
+    assert not live.locator('.fb-node[aria-label^="print_it:"]').is_visible(), "it is in the place of the other one"
+    page.output(5).scroll_into_view_if_needed()
+    keep(page, "view-child", tmp_path)
+    child.get_by_role("button", name="signed: signed#1").click()
+    child.locator(".fb-badge.fb-completed").wait_for()
+    back.click()
+    wait_until(lambda: state_of(page, 5, "print_it") == "running", "the run around it has gone on")
+    assert node(page, 5, "reviewing").is_visible()
+    assert live.locator(".fb-live").count() == 0
 
 
 def test_a_failed_run_is_retried_where_it_is_shown(live_lab: Lab, tmp_path: Path) -> None:
@@ -204,10 +260,8 @@ collect >> [map_(fetch, over="urls", into="pages", concurrency=6), illustrate,
 """
 
 
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
-def test_the_picture_follows_the_theme(live_lab: Lab, tmp_path: Path, theme: str) -> None:
+def test_the_picture_follows_the_theme(live_lab: Lab, tmp_path: Path) -> None:
     """Cards, badges and buttons are dark on a dark page, and their text is legible on them."""
-    live_lab.set("@jupyterlab/apputils-extension:themes", theme=f"JupyterLab {theme}")
     live_lab.set("@jupyterlab/apputils-extension:notification", fetchNews="false")
     live_lab.write_notebook("theme.ipynb", [LOAD, TOUR, "%flow run report"])
     page = live_lab.open("theme.ipynb")
@@ -215,11 +269,18 @@ def test_the_picture_follows_the_theme(live_lab: Lab, tmp_path: Path, theme: str
         page.run(i)
     wait_until(lambda: state_of(page, 2, "illustrate") == "retrying", "illustrate has failed once")
     wait_until(lambda: state_of(page, 2, "review") == "waiting", "review waits")
-    page.page.wait_for_timeout(2500)
+    bar = node(page, 2, "fetch").locator(".fb-progress .fb-done")
+    wait_until(lambda: float(bar.get_attribute("width") or 0) > 10, "items are done")
     node(page, 2, "illustrate").click()
     wait_until(lambda: "did not answer" in panel(page, 2), "its error is told")
     page.page.mouse.move(5, 5)
-    page.page.wait_for_timeout(400)
+    in_colours(page, "Light", tmp_path)
+    in_the_dark(page)
+    in_colours(page, "Dark", tmp_path)
+
+
+def in_colours(page: NotebookPage, theme: str, tmp_path: Path) -> None:
+    """The view in cell 2 has the colours of its theme."""
     live = page.output(2).locator(".fb-live")
     live.screenshot(path=Path(os.environ.get("FLOWBOOK_SHOTS") or tmp_path) / f"live-{theme.lower()}.png")
     for part in (".fb-node.fb-finished .fb-card", ".fb-node.fb-retrying .fb-card", ".fb-node.fb-pending .fb-card"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Locator
 
 from tests.browser.lab import Lab, NotebookPage
@@ -31,10 +33,8 @@ START >> prepare >> judge >> END
 """
 SEVERAL = """\
 import flowbook as fb
-runs = []
-for n in range(30):
-    run = fit.start(n=n, key=f"daily-{n:02}")
-    runs.append(run)
+runs = [fit.start(n=n, key=f"daily-{n:02}") for n in range(30)]
+for run in runs:
     try:
         run.result()
     except ValueError:
@@ -52,6 +52,19 @@ def opened(lab: Lab, name: str, *cells: str) -> NotebookPage:
     return page
 
 
+@pytest.fixture(scope="module")
+def many(module_lab: Lab, module_database: str) -> NotebookPage:
+    """A page with tables in cells 3 to 6, for tests that leave the runs as they are."""
+    module_lab.kernels_get(FLOWBOOK_DATABASE_URL=module_database)
+    tables = [f"fb.runs(limit={n})" for n in (10, 5, 8, 40)]
+    module_lab.write_notebook("many.ipynb", [LOAD, DECLARE, SEVERAL, *tables])
+    page = module_lab.open("many.ipynb", lasting=True)
+    module_lab.as_it_was()
+    for i in range(3):
+        page.run(i)
+    return page
+
+
 def rows(table: Locator) -> list[str]:
     """The short ids of the rows that are shown, from above."""
     return table.locator("tbody tr[data-run] .fb-link").all_inner_texts()
@@ -62,9 +75,10 @@ def cells(table: Locator, column: int) -> list[str]:
     return table.locator(f"tbody tr[data-run] td:nth-child({column + 1})").all_inner_texts()
 
 
-def test_a_table_is_narrowed_down_sorted_and_leafed_through(live_lab: Lab, tmp_path: Path) -> None:
+def test_a_table_is_narrowed_down_sorted_and_leafed_through(many: NotebookPage, tmp_path: Path) -> None:
     """Filters, orders and pages are the database's; counts and times of all that fits stand above."""
-    page = opened(live_lab, "narrow.ipynb", "fb.runs(limit=10)")
+    page = many
+    page.console.clear()
     page.run(3)
     table = page.output(3).locator(".fb-runs")
     table.wait_for()
@@ -144,11 +158,11 @@ def test_a_table_is_live_and_moves_nothing_that_somebody_reads(live_lab: Lab, tm
     assert not page.console
 
 
-def test_a_run_opens_below_the_table_and_closes_again(live_lab: Lab, tmp_path: Path) -> None:
+def test_a_run_opens_below_the_table_and_closes_again(many: NotebookPage, tmp_path: Path) -> None:
     """With mouse and keyboard; another one takes its place; a page that is loaded again shows it again."""
-    page = opened(live_lab, "open.ipynb", "fb.runs(limit=5)")
-    page.run(3)
-    table = page.output(3).locator(".fb-runs").first
+    page = many
+    page.run(4)
+    table = page.output(4).locator(".fb-runs").first
     table.wait_for()
     table.locator("tbody tr").nth(0).locator("td").nth(2).click()
     detail = table.locator(".fb-detail")
@@ -163,13 +177,41 @@ def test_a_run_opens_below_the_table_and_closes_again(live_lab: Lab, tmp_path: P
     page.page.keyboard.press("Enter")
     name = button.inner_text()
     wait_until(lambda: detail.get_by_role("group", name=f"inspector of run {name}").count() == 1, "the other one")
-    assert page.prompt(3).strip("[]: ").isdigit(), "no key ran or moved a cell"
+    assert page.prompt(4).strip("[]: ").isdigit(), "no key ran or moved a cell"
     page.save()
     page.reload()
-    table = page.output(3).locator(".fb-runs").first
+    table = page.output(4).locator(".fb-runs").first
     table.locator(".fb-detail").get_by_role("group", name=f"inspector of run {name}").wait_for()
     table.get_by_role("button", name=f"close run {name}").click()
     wait_until(lambda: not table.locator(".fb-detail").is_visible(), "closed")
+
+
+def test_two_runs_are_compared(many: NotebookPage, tmp_path: Path) -> None:
+    """Two that are chosen, the older one first: where they part, what is different; without leaving the table."""
+    page = many
+    page.run(6)
+    table = page.output(6).locator(".fb-runs")
+    table.wait_for()
+    compare = table.get_by_role("button", name="compare the two chosen runs")
+    wait_until(lambda: len(rows(table)) == 33, "all runs")
+    newer, older = table.locator("tr", has_text="daily-08"), table.locator("tr", has_text="daily-07")
+    newer.get_by_role("checkbox").check()
+    assert not compare.is_visible(), "one run is compared with nothing"
+    older.get_by_role("checkbox").check()
+    names = [row.locator(".fb-link").inner_text() for row in (older, newer)]
+    compare.click()
+    told = table.get_by_role("region", name=f"{names[0]} compared with {names[1]}")
+    told.wait_for()
+    assert "no such tide: 7" in told.inner_text()
+    assert told.locator("img").count() >= 4, "two topologies and two timelines"
+    for picture in told.locator("img").all():
+        assert picture.evaluate("(img) => img.decode().then(() => img.naturalWidth > 0)")
+    told.scroll_into_view_if_needed()
+    keep(page, "runs-compared", tmp_path)
+    told.get_by_role("button", name="close the comparison").click()
+    wait_until(lambda: told.count() == 0, "closed")
+    older.get_by_role("checkbox").uncheck()
+    newer.get_by_role("checkbox").uncheck()
 
 
 def test_many_runs_are_cancelled_and_retried_only_after_a_yes(live_lab: Lab, tmp_path: Path) -> None:
@@ -256,20 +298,19 @@ def test_no_text_of_a_run_is_ever_markup(live_lab: Lab, tmp_path: Path) -> None:
     assert left == []
 
 
-def test_a_reopened_table_is_still_there_without_a_kernel(live_lab: Lab, tmp_path: Path) -> None:
+def test_a_reopened_table_is_still_there_without_a_kernel(many: NotebookPage, lab: Lab, tmp_path: Path) -> None:
     """The last page as plain HTML, with counts, times and the moment that it is of."""
-    page = opened(live_lab, "kept.ipynb", "fb.runs(limit=8)")
-    page.run(3)
-    page.output(3).locator(".fb-runs").wait_for()
+    page = many
+    page.run(5)
+    page.output(5).locator(".fb-runs").wait_for()
     page.save()
-    live_lab.close_pages()
-    again = live_lab.open("kept.ipynb", kernel=False)
-    again.wait_ready(kernel=False)
-    still = again.output(3).locator(".fb-runs-still")
+    shutil.copy(lab.notebooks / "many.ipynb", lab.notebooks / "kept.ipynb")
+    again = lab.open("kept.ipynb", kernel=False)
+    still = again.output(5).locator(".fb-runs-still")
     still.wait_for()
     assert still.is_visible()
     assert still.locator("tbody tr").count() == 8
     assert "8 of 33 runs, as it was on" in still.inner_text()
     assert still.locator("img").evaluate("(img) => img.complete && img.naturalWidth > 10")
-    assert "model not found" not in again.page.content().lower()
+    assert "model not found" not in again.page.inner_text("body").lower()
     keep(again, "runs-still", tmp_path)

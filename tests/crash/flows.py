@@ -222,6 +222,8 @@ class Killed:
     """Where it is forked once it has ended, and what the fork does again: not the branch beside that."""
     signal: str = ""
     """The signal that it waits for."""
+    decided: str = ""
+    """The signal that somebody answers its pause ``gate#1`` with, who says who they are."""
     cancelled_at: str = ""
     """The path at whose mark it is cancelled."""
     effects: tuple[str, ...] = ()
@@ -265,6 +267,10 @@ KILLED: dict[str, Killed] = {
     "chosen": Killed(
         fb.graph("chosen", first >> _HEARS),
         ("first", "kin"), ("first#1", "kin#1"), ("gate#1",), signal="yes",
+    ),
+    "decided": Killed(
+        fb.graph("decided", first >> _HEARS),
+        ("first", "kin"), ("first#1", "kin#1"), ("gate#1",), decided="yes",
     ),
     "raced": Killed(
         fb.graph("raced", first >> fb.race(loser, second, fb.wait("never", name="limit")) >> third),

@@ -135,6 +135,20 @@ async def effects_of(url: str, flow: str, key: str) -> tuple[str, ...]:
         await connection.close()
 
 
+async def decided_in(url: str, flow: str, key: str) -> list[str]:
+    """The paths of which the journal says who has decided them, once for each time."""
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch(
+            "SELECT j.path FROM flowbook.journal j JOIN flowbook.run r ON r.id = j.run_id "
+            "WHERE r.flow = $1 AND r.key = $2 AND j.kind = 'decided'",
+            flow, key,
+        )  # fmt: skip
+        return [r["path"] for r in rows]
+    finally:
+        await connection.close()
+
+
 async def execute(url: str, statement: str) -> None:
     connection = await asyncpg.connect(url)
     try:
@@ -196,6 +210,8 @@ def test_a_kill_at_any_point_of_the_wire_leaves_one_result_per_path(
             marks = marks - Counter(again)
         if it.effects:
             assert asyncio.run(effects_of(fresh_database, flow, outcome["key"])) == it.effects, where
+        if it.decided:
+            assert asyncio.run(decided_in(fresh_database, flow, outcome["key"])) == ["gate#1"], where
         assert max(marks.values()) <= 1 + kills + it.failing, f"{where}: {marks}"
         most = max(len(it.paths), len(it.bodies)) + it.failing + kills * it.at_once
         assert sum(marks.values()) <= most, f"{where}: {marks}"

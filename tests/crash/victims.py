@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import flowbook as fb
-from flowbook.errors import RunCancelled, RunOver, StepFailed
+from flowbook.errors import AlreadyAnswered, NothingToDecide, RunCancelled, RunOver, StepFailed
 from flowbook.run import children, runner
 from flowbook.store import driver
 from tests.crash.flows import KILLED, MARKS, PACE, SAID, Killed
@@ -28,12 +28,16 @@ async def carry(request: dict[str, Any]) -> list[str]:
         request["url"], lease=request.get("lease", 60.0), always_suspend=request.get("suspend", False)
     ) as app:
         run = await app.start(it.graph, key=request["key"])
-        if it.signal:
+        if it.signal or it.decided:
             # Not before it is parked (or over), so that parking and waking are on the wire.
             while app.engine.carries(run.id):
                 await asyncio.sleep(0.01)
-            with contextlib.suppress(RunOver):
-                await app.signal(run.id, it.signal)
+            # A process before this one may have been killed after it had said so.
+            with contextlib.suppress(RunOver, AlreadyAnswered, NothingToDecide):
+                if it.decided:
+                    await app.answer(run.id, "gate#1", it.decided, by="ana")
+                else:
+                    await app.signal(run.id, it.signal)
         if it.cancelled_at:
             while it.cancelled_at not in Path(request["marks"]).read_text().split() and not (await run.status()).over:
                 await asyncio.sleep(0.01)

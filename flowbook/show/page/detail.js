@@ -2,11 +2,12 @@
 // Needs dom.js.
 
 class Detail {
-  constructor(parent, { onClose } = {}) {
+  constructor(parent, { onClose, onChild } = {}) {
     this.root = make("section", "fb-panel fb-detail", parent);
     this.root.setAttribute("aria-live", "polite");
     this.root.hidden = true;
     this.onClose = onClose;
+    this.onChild = onChild;
   }
 
   hide() {
@@ -56,6 +57,10 @@ class Detail {
   child({ id, command }) {
     const line = make("div", "fb-line", this.root);
     make("span", "fb-quiet", line).textContent = "runs as " + id + " — ";
+    if (this.onChild) {
+      makeButton("Open", "fb-button fb-child", line, () => this.onChild(), `open run ${id} here`);
+      line.append(" ");
+    }
     copyLink(line, command);
   }
 

@@ -4,6 +4,7 @@
 
 const SECOND = 1000;
 const PATIENCE = 1.5 * SECOND;
+const GONE = new Set(["restarting", "autorestarting", "terminating", "dead"]); // JupyterLab's words
 
 /** An element with a class, at the end of its parent. */
 function make(tag, className, parent) {
@@ -101,30 +102,59 @@ class Kernel {
     model.on("msg:custom", this.hear);
   }
 
-  ask(kind, args = {}) {
+  /**
+   * Have `root` say it when the kernel has gone: nobody else would, and what it shows stays as it was. `advice()` is
+   * what to do then. Front ends that do not tell (`widget_manager`) are as they were.
+   */
+  mourn(root, advice) {
+    const kernel = this.model.widget_manager?.kernel;
+    if (!kernel?.statusChanged?.connect) return;
+    this.living = kernel;
+    this.onStatus = (_, status) => {
+      if (!GONE.has(status) || this.gone) return;
+      this.gone = true;
+      if (root.parentElement?.closest(".fb")) return; // the widget around it says so
+      const at = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+      const line = make("div", "fb-gone fb-panel");
+      line.setAttribute("role", "alert");
+      make("b", "", line).textContent = `The kernel is gone. This is the last state, of ${at}.`;
+      make("div", "", line).textContent = advice();
+      root.prepend(line);
+    };
+    kernel.statusChanged.connect(this.onStatus);
+  }
+
+  /** `otherwise(mark)`: what to do when the kernel does not hear; its answer stands for the kernel's. */
+  ask(kind, args = {}, otherwise = null) {
     const ask = `${this.page}-${++this.last}`;
     const marked = { ...args, mark: ask };
     return new Promise((resolve, reject) => {
-      const patience = setTimeout(() => this.unheard(ask, kind, marked), PATIENCE);
+      const patience = setTimeout(() => this.unheard(ask, kind, marked, otherwise), this.gone ? 0 : PATIENCE);
       this.asked.set(ask, { resolve, reject, patience });
       this.model.send({ ask, kind, args: marked });
     });
   }
 
-  async unheard(ask, kind, args) {
-    const control = this.model.get("control");
-    if (!control?.kinds?.includes(kind)) return this.onBusy?.(kind, args);
+  async unheard(ask, kind, args, otherwise) {
     let answer;
     try {
-      answer = await throughServer({ kind, args, ...control });
+      answer = otherwise ? { value: await otherwise(args.mark) } : await this.throughServer(kind, args);
     } catch {
-      return this.onBusy?.(kind, args); // no such server here: the kernel will hear of it
+      if (!this.gone) return this.onBusy?.(kind, args); // no such server here: the kernel will hear of it
+      answer = { trouble: "The kernel is gone." };
     }
     const it = this.asked.get(ask);
     if (!it) return;
     this.asked.delete(ask);
     if (answer.trouble) it.reject(new Error(answer.trouble));
     else it.resolve(answer.value);
+  }
+
+  /** What the Jupyter server says, `{value}` or `{trouble}`; rejected if it cannot be asked. */
+  async throughServer(kind, args) {
+    const control = this.model.get("control");
+    if (!control?.kinds?.includes(kind)) throw new Error(`the Jupyter server knows no ${kind}`);
+    return throughServer({ kind, args, ...control });
   }
 
   onMessage(message) {
@@ -140,6 +170,7 @@ class Kernel {
   close() {
     for (const it of this.asked.values()) clearTimeout(it.patience);
     this.model.off("msg:custom", this.hear);
+    this.living?.statusChanged.disconnect(this.onStatus);
   }
 }
 

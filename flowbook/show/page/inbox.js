@@ -162,6 +162,7 @@ function render({ model, el }) {
 
   const items = new Map();
   const kernel = new Kernel(model, () => (says.textContent = "The kernel is busy and will hear of it later."));
+  kernel.mourn(root, () => "Run the cell again; in a terminal: flowbook inbox");
   let asking = false;
   let rows = model.get("rows");
 
@@ -186,7 +187,7 @@ function render({ model, el }) {
   }
 
   async function refresh() {
-    if (asking) return;
+    if (asking || kernel.gone) return;
     asking = true;
     try {
       rows = await kernel.ask("inbox");

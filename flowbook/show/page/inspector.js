@@ -28,6 +28,7 @@ class Inspector {
       else this.root.dataset.lmSuppressShortcuts = "true";
     };
     window.addEventListener("keydown", this.ownKeys, true); // before JupyterLab's, which is the document's
+    this.kernel.mourn(this.root, () => `Run the cell again, or: %flow show ${this.whole.head.run}`);
     this.head();
     this.stepBar();
     this.decisions = new Decisions(this.root, (kind, args) => this.ask(kind, args));
@@ -317,6 +318,7 @@ class Inspector {
   }
 
   tick() {
+    if (this.kernel.gone) return; // what is shown is the last state
     const { started, ended } = this.whole.head;
     this.clock.textContent = started ? duration((ended ?? Date.now()) - started) : "";
     this.panes?.get("Topology").tick();

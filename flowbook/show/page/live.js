@@ -64,7 +64,57 @@ class Heading {
   }
 }
 
-function render({ model, el }) {
+/** The run that was started at a step, in the place of this one, with a way back. */
+class Within {
+  constructor(root, { model, host, ask, onTrouble }) {
+    Object.assign(this, { root, model, host, ask, onTrouble });
+    this.nav = make("nav", "fb-row fb-crumbs", root);
+    this.nav.setAttribute("aria-label", "the way here");
+    this.box = make("div", "fb-child-run", root);
+    this.nav.hidden = this.box.hidden = true;
+    this.onOpened = () => this.show();
+    model.on("change:opened", this.onOpened);
+  }
+
+  async open(node) {
+    this.asked = true;
+    await this.ask("child", { node }).catch((error) => this.onTrouble(error.message));
+  }
+
+  async show() {
+    const { ref, at } = this.model.get("opened");
+    this.inner?.abort();
+    this.box.replaceChildren();
+    this.nav.replaceChildren();
+    this.root.classList.toggle("fb-within", Boolean(ref));
+    this.nav.hidden = this.box.hidden = !ref;
+    if (!ref) {
+      if (this.asked) this.root.querySelector(".fb-child")?.focus();
+      return;
+    }
+    const inner = (this.inner = new AbortController());
+    const { flow, run } = this.model.get("head");
+    const back = makeButton(`‹ ${flow} ${run} at ${at}`, "fb-link", this.nav, () => this.back(), `back to run ${run} of ${flow}`);
+    if (this.asked) back.focus();
+    try {
+      const widget = await this.host.getWidget(ref);
+      if (!inner.signal.aborted) await widget.render({ el: this.box, signal: inner.signal });
+    } catch (error) {
+      if (!inner.signal.aborted) this.onTrouble(error.message);
+    }
+  }
+
+  async back() {
+    await this.ask("back").catch((error) => this.onTrouble(error.message));
+  }
+
+  close() {
+    this.inner?.abort();
+    this.model.off("change:opened", this.onOpened);
+  }
+}
+
+function render({ model, el, host }) {
   const root = make("div", "fb fb-live", el);
   root.setAttribute("role", "group");
   const kernel = new Kernel(model, (kind) => {
@@ -74,6 +124,10 @@ function render({ model, el }) {
     says.textContent = `The kernel is busy and will hear of it later.${now}`;
   });
   const ask = (kind, args) => kernel.ask(kind, args);
+  kernel.mourn(root, () => {
+    const { run, over } = model.get("head");
+    return over ? `Once more: %flow show ${run}` : `The run can go on: %flow resume ${run}. To look at it: %flow show ${run}`;
+  });
   const heading = new Heading(root, async (verb) => {
     try {
       await ask(verb);
@@ -83,9 +137,11 @@ function render({ model, el }) {
       return false;
     }
   });
+  const inner = new Within(root, { model, host, ask, onTrouble: (text) => (says.textContent = text) });
   const picture = new Picture(root, { onSelect });
   const decisions = new Decisions(root, ask);
-  const detail = new Detail(root, { onClose: () => picture.select(null) });
+  const onChild = model.get("opens") ? () => inner.open(picture.chosen) : null;
+  const detail = new Detail(root, { onClose: () => picture.select(null), onChild });
   const says = make("div", "fb-trouble", root);
   says.setAttribute("role", "alert");
   const enter = make("div", "fb-line", root);
@@ -142,16 +198,19 @@ function render({ model, el }) {
     onTraits();
   };
   const timer = setInterval(() => {
+    if (kernel.gone) return; // what is shown is the last state
     picture.tick();
     heading.tick();
     decisions.tick();
   }, 200);
   mount();
+  inner.show();
   model.on("change:picture", mount);
   model.on("msg:custom", onMessage);
 
   return () => {
     clearInterval(timer);
+    inner.close();
     kernel.close();
     model.off("change:picture", mount);
     model.off("msg:custom", onMessage);

@@ -113,6 +113,7 @@ class Table {
     const root = (this.root = make("div", "fb fb-runs", el));
     root.setAttribute("role", "group");
     root.setAttribute("aria-label", "table of runs");
+    this.kernel.mourn(root, () => "Run the cell again for the runs as they are; in a terminal: flowbook runs");
     root.dataset.lmSuppressShortcuts = "true"; // else JupyterLab would move between cells, or delete them
     const top = make("div", "fb-row fb-bar", root);
     const chips = make("div", "fb-row", top);
@@ -171,6 +172,7 @@ class Table {
     this.chosen = make("span", "fb-quiet fb-number", this.acts);
     makeButton("Cancel…", "fb-button fb-danger", this.acts, () => this.confirm("cancel"), "cancel the chosen runs");
     makeButton("Retry…", "fb-button", this.acts, () => this.confirm("retry"), "retry the chosen runs");
+    this.both = makeButton("Compare", "fb-button", this.acts, () => this.compare(), "compare the two chosen runs");
     makeButton("Clear", "fb-button", this.acts, () => this.clear(), "choose none");
     this.acts.hidden = true;
     this.says = make("div", "fb-trouble", root);
@@ -267,7 +269,7 @@ class Table {
 
   later(ms) {
     clearTimeout(this.looking);
-    if (!this.closed) this.looking = setTimeout(() => this.look(), ms);
+    if (!this.closed && !this.kernel.gone) this.looking = setTimeout(() => this.look(), ms);
   }
 
   /** Can anybody see it? */
@@ -390,7 +392,7 @@ class Table {
   // -- several runs ---------------------------------------------------------------------------------------------------
 
   check(row) {
-    if (row.box.checked) this.checked.set(row.id, row.it.short);
+    if (row.box.checked) this.checked.set(row.id, row.it);
     else this.checked.delete(row.id);
     this.chooses();
   }
@@ -398,7 +400,7 @@ class Table {
   checkAll() {
     for (const row of this.rows.values()) {
       row.box.checked = this.all.checked;
-      if (this.all.checked) this.checked.set(row.id, row.it.short);
+      if (this.all.checked) this.checked.set(row.id, row.it);
       else this.checked.delete(row.id);
     }
     this.chooses();
@@ -416,13 +418,56 @@ class Table {
     this.all.indeterminate = here > 0 && here < this.rows.size;
     this.acts.hidden = this.checked.size === 0;
     this.chosen.textContent = `${this.checked.size} chosen`;
+    this.both.hidden = this.checked.size !== 2;
+  }
+
+  /** How the two chosen runs differ, the older one first. */
+  async compare() {
+    const ids = [...this.checked.values()].sort((a, b) => a.created - b.created).map((it) => it.id);
+    this.both.disabled = true;
+    try {
+      const { html, about } = await this.kernel.ask("compare", { ids });
+      const panel = this.say("fb-compared", "region");
+      panel.setAttribute("aria-label", about);
+      const bar = make("div", "fb-row fb-detail-head", panel);
+      make("b", "", bar).textContent = about;
+      make("span", "fb-spring", bar);
+      const close = makeButton("Close", "fb-button", bar, () => this.hush(), "close the comparison");
+      make("div", "", panel).innerHTML = html; // compared.py's, where everything of a run's own is escaped
+      close.focus({ preventScroll: true });
+    } catch (error) {
+      this.trouble(error.message);
+    } finally {
+      this.both.disabled = false;
+    }
+  }
+
+  /** Which of the chosen runs a button concerns, as far as this page knows: the kernel does not hear. */
+  whichHere(verb) {
+    const all = [...this.checked.keys()].map((id) => this.rows.get(id)?.it ?? this.checked.get(id));
+    const able = (it) => (verb === "retry" ? it.status === "failed" : !it.over);
+    const named = (it) => `${it.flow} ${it.short}, ${it.status}`;
+    const [ids, others] = [all.filter(able), all.filter((it) => !able(it))];
+    return { ids: ids.map((it) => it.id), runs: ids.map(named), others: others.map(named) };
+  }
+
+  /** Act through the Jupyter server, one run after the other, under the mark that the kernel was asked with. */
+  async eachThroughServer(verb, ids, mark) {
+    const told = [];
+    for (const run of ids) {
+      const { value, trouble } = await this.kernel.throughServer(verb, { run, mark });
+      const text = trouble ?? (verb === "retry" ? "goes on" : value === "cancelled" ? value : "is asked to stop");
+      told.push({ id: run, short: (this.rows.get(run)?.it ?? this.checked.get(run)).short, well: !trouble, text });
+    }
+    return told;
   }
 
   /** Says how many and which, and does nothing before somebody says yes. */
   async confirm(verb) {
     let which;
     try {
-      which = await this.kernel.ask("which", { verb, ids: [...this.checked.keys()] });
+      const ids = [...this.checked.keys()];
+      which = await this.kernel.ask("which", { verb, ids }, () => this.whichHere(verb));
     } catch (error) {
       return this.trouble(error.message);
     }
@@ -447,7 +492,8 @@ class Table {
         yes.disabled = no.disabled = true;
         yes.textContent = verb === "cancel" ? "Cancelling…" : "Retrying…";
         try {
-          this.told(await this.kernel.ask(verb, { ids: which.ids }));
+          const { ids } = which;
+          this.told(await this.kernel.ask(verb, { ids }, (mark) => this.eachThroughServer(verb, ids, mark)));
         } catch (error) {
           this.hush();
           this.trouble(error.message);

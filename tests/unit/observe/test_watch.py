@@ -120,6 +120,36 @@ def test_a_run_in_another_process_is_watched_too(monkeypatch: pytest.MonkeyPatch
     asyncio.run(scenario())
 
 
+def test_a_failed_run_that_somebody_retries_is_seen_going_on() -> None:
+    """Also where the retry came by another way than the one who looks: through the store, from a terminal."""
+
+    async def scenario(app: App) -> None:
+        look, left, tries = Look(), Look(), []
+
+        @step
+        async def fetch() -> str:
+            tries.append(1)
+            if len(tries) == 1:
+                raise ConnectionError("nobody is there")
+            return "sent"
+
+        handle = await app.start(graph("f", fetch))
+        app.watch(handle.id, look)
+        stop = app.watch(handle.id, left)
+        await look.over.wait()
+        while not app._watches[handle.id].ended:
+            await asyncio.sleep(0.002)
+        stop()
+        seen, look.over = len(left.views), asyncio.Event()
+        await app.retry(handle.id)
+        await look.over.wait()
+        assert [look.views[0].status, look.views[-1].status] != [Status.FAILED] * 2
+        assert look.views[-1].nodes["fetch"].result == "sent"
+        assert len(left.views) == seen, "who has left is left alone"
+
+    run(scenario)
+
+
 def test_a_watcher_that_raises_hurts_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """Neither the run nor the other watchers."""
 

@@ -39,15 +39,18 @@ class Acts:
     def open(self, run: UUID) -> tuple[Widget, Callable[[], object]]:
         return Detail({}), lambda: self.ended.append(run)
 
-    def cancel(self, run: UUID) -> str:
+    def cancel(self, run: UUID, mark: str) -> str:
         if run == self.refuses:
             raise ValueError("no <b>")
         self.done.append(("cancel", run))
         return "is asked to stop"
 
-    def retry(self, run: UUID) -> str:
+    def retry(self, run: UUID, mark: str) -> str:
         self.done.append(("retry", run))
         return "goes on"
+
+    def compare(self, older: UUID, newer: UUID) -> str:
+        return f"<p>{older} {newer}</p>"
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +146,7 @@ def test_one_run_is_open_at_a_time(table: RunsTable, acts: Acts, app: tuple[Sync
     ("kind", "args"),
     [
         ("cancel", {"ids": ["x"]}), ("cancel", {"ids": "x"}), ("cancel", {}), ("open", {"id": None}),
+        ("compare", {"ids": [str(uuid4())]}),
         ("cancel", {"ids": [str(uuid4())] * (MOST_AT_ONCE + 1)}), ("page", {"cursor": "x"}), ("page", {"sort": "age"}),
         ("page", {"status": ["done"]}), ("page", {"since": "yesterday"}),
     ],
