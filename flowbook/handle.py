@@ -11,6 +11,7 @@ from uuid import UUID
 
 from flowbook import streaming
 from flowbook.ids import plain
+from flowbook.observe.transcripts import Transcript, messages
 from flowbook.plan.records import Status
 from flowbook.run.saying import NOTHING
 
@@ -85,6 +86,10 @@ class Run:
     async def outputs(self, path: str | None = None) -> Sequence[Output]:
         """What its steps printed, logged and displayed, or one of them (`App.outputs`)."""
         return await self.app.outputs(self.id, path)
+
+    async def messages(self) -> Transcript:
+        """What was said in the run of an agent; ``.df()`` is a table. Raises `UsageError` for any other run."""
+        return messages(await self.view())
 
     async def children(self) -> Sequence[RunRow]:
         """The runs that it has started, in the order of their start."""

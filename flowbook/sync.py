@@ -26,6 +26,7 @@ from flowbook.observe.diffs import Diff
 from flowbook.observe.evaluations import Evaluation
 from flowbook.observe.events import RunEvent
 from flowbook.observe.inbox import Decisions
+from flowbook.observe.transcripts import Transcript, messages
 from flowbook.observe.views import RunView, StepView
 from flowbook.plan.outputs import Output
 from flowbook.plan.query import MOST_COUNTED, Count, RunQuery, RunSummary
@@ -393,6 +394,11 @@ class SyncRun:
     def outputs(self, path: str | None = None) -> Sequence[Output]:
         """What its steps printed, logged and displayed, or one of them, in the order of time (`App.outputs`)."""
         return self._app.portal.call(self._run.outputs(path))
+
+    @property
+    def messages(self) -> Transcript:
+        """What was said in the run of an agent; ``.df()`` is a table. Raises `UsageError` for any other run."""
+        return messages(self.view())
 
     @property
     def children(self) -> Sequence[RunRow]:

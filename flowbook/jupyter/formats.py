@@ -24,6 +24,7 @@ from flowbook.observe.evaluations import Comparison, Evaluation
 from flowbook.observe.inbox import Decisions
 from flowbook.observe.planned import Plan
 from flowbook.observe.proofs import Proof
+from flowbook.observe.transcripts import Transcript
 from flowbook.observe.views import RunView
 from flowbook.query import Page
 from flowbook.show.compared import diff_html
@@ -35,6 +36,7 @@ from flowbook.show.planned import plan_html, plan_plain
 from flowbook.show.proved import proof_html, proof_plain
 from flowbook.show.schedules import schedules_html, schedules_plain
 from flowbook.show.text import flow_plain, run_plain, runs_plain
+from flowbook.show.transcript import transcript_html, transcript_plain
 from flowbook.sync import SyncSchedules
 
 Form = Callable[[Any], str]
@@ -51,6 +53,7 @@ RECORDS: Final[tuple[tuple[type, Form, Form], ...]] = (
     (Page, lambda page: runs_html(page.rows), lambda page: runs_plain(page.rows)),
     (SyncSchedules, schedules_html, schedules_plain),
     (Decisions, inbox_html, inbox_plain),
+    (Transcript, transcript_html, transcript_plain),
     (Evaluation, evaluation_html, evaluation_plain),
     (Comparison, comparison_html, comparison_plain),
 )

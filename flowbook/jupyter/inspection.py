@@ -24,6 +24,7 @@ from flowbook.jupyter.answers import control, of_run
 from flowbook.jupyter.fixing import text_of
 from flowbook.observe.diffs import alike
 from flowbook.observe.timeline import timeline_of
+from flowbook.observe.transcripts import transcript
 from flowbook.observe.views import RunView, StepView
 from flowbook.plan.paths import node_of
 from flowbook.run.values import shown
@@ -32,6 +33,7 @@ from flowbook.show.inspector import Inspector
 from flowbook.show.preview import preview
 from flowbook.show.safe import clean
 from flowbook.show.timeline import Window, draw_timeline, legend
+from flowbook.show.transcript import transcript_html
 from flowbook.show.widget import Answer
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ class Inspection:
             "look": self._look, "steps": self._steps, "step": self._step, "timeline": self._timeline,
             "journal": self._journal, "rows": self._rows, "moment": self._moment, "output": self._output,
             "code": self._code, "form": self._form, "check": self._check, "fork": self._fork, "enter": self._enter,
-            "pulse": self._pulse,
+            "pulse": self._pulse, "transcript": self._transcript,
             **{kind: self._act(kind) for kind in ("retry", "resume", "cancel", "approve", "reject", "answer")},
         }  # fmt: skip
 
@@ -80,6 +82,10 @@ class Inspection:
             return lambda args: which(UUID(str(args["run"])), args)
 
         return {kind: answer(which) for kind, which in told.items()}
+
+    def _transcript(self, run_id: UUID, args: Mapping[str, Any]) -> Any:
+        said = transcript(self._view(run_id))
+        return {"html": "" if said is None else transcript_html(said)}
 
     # -- following -----------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from flowbook.ids import short
 from flowbook.observe.records import entry_record
+from flowbook.observe.transcripts import is_agent
 from flowbook.observe.views import RunView, State, StepView
 from flowbook.plan.journal import Entry, Kind, from_entry
 from flowbook.plan.outputs import Output
@@ -54,7 +55,7 @@ class Followed:
         """Everything, for a page that knows nothing."""
         return {
             "run": str(view.id), "picture": traits(self._layout), "nodes": self.nodes, "edges": self.edges,
-            "head": self.head, "seq": view.seq, "kinds": [kind.value for kind in Kind],
+            "head": self.head, "agent": is_agent(view), "seq": view.seq, "kinds": [kind.value for kind in Kind],
             "ids": {clean(name, 200): i for name, i in self.ids.items()},
         }  # fmt: skip
 

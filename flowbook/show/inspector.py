@@ -40,7 +40,7 @@ class Inspector(Widget):
 
     _esm = module(
         "dom", "picture", "decisions", "cells", "inspect_base", "inspect_time", "inspect_journal", "inspect_state",
-        "inspect_step", "inspector",
+        "inspect_step", "inspect_talk", "inspector",
     )  # fmt: skip
     _css = sheet("base", "picture", "inspector") + rules(".fb")
 

@@ -87,13 +87,20 @@ class Tabs {
     this.onShow(name);
   }
 
+  /** Have a tab, or not. */
+  offer(name, is) {
+    this.tabs.get(name).hidden = !is;
+    if (!is && this.shown === name) this.show(this.names[0]);
+  }
+
   key(event) {
-    const at = this.names.indexOf(this.shown);
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: this.names.length - 1 }[event.key];
+    const names = this.names.filter((name) => !this.tabs.get(name).hidden);
+    const at = names.indexOf(this.shown);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: names.length - 1 }[event.key];
     if (to === undefined) return;
     event.preventDefault();
     event.stopPropagation();
-    const name = this.names[(to + this.names.length) % this.names.length];
+    const name = names[(to + names.length) % names.length];
     this.show(name);
     this.tabs.get(name).focus();
   }

@@ -8,6 +8,7 @@ const PANES = {
   State: StatePane,
   Output: OutputPane,
   Code: CodePane,
+  Transcript: TalkPane,
 };
 const PULSE = 5000;
 const LIVELY = 700; // milliseconds between two refreshes of what is asked for anew
@@ -124,6 +125,7 @@ class Inspector {
     this.drawStep();
     if (!this.fork.box.hidden) this.fork.box.hidden = true;
     for (const pane of this.panes.values()) pane.opened();
+    this.tabs.offer("Transcript", whole.agent);
   }
 
   async look() {
