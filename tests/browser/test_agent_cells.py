@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from playwright.sync_api import expect
+
 from flowbook.testing import ScriptedModel
-from tests.browser.lab import Lab
+from tests.browser.lab import Lab, NotebookPage
 from tests.browser.test_live_run import keep, wait_until
 
 AGENT = """\
@@ -28,8 +31,9 @@ def test_words_come_while_the_model_says_them_and_the_conversation_stays(live_la
     """In the middle there is half an answer on the page; at the end the saved file has the whole conversation."""
     with ScriptedModel() as model:
         model.on("How far", calls=[("distance", {"start": "Lisbon", "end": "Porto"})]).on("274 km", WORDS, pace=0.05)
+        model.on("300 km", "Too far.")
         cells = ["%load_ext flowbook", TOOL, AGENT.format(url=model.base_url), "%%ask traveller\nHow far is it?"]
-        live_lab.write_notebook("agent.ipynb", [*cells, APPROVE])
+        live_lab.write_notebook("agent.ipynb", [*cells, APPROVE, "run.show()"])
         page = live_lab.open("agent.ipynb")
         for i in range(3):
             page.run(i)
@@ -48,7 +52,26 @@ def test_words_come_while_the_model_says_them_and_the_conversation_stays(live_la
         keep(page, "agent-over", tmp_path)
         page.save()
         assert model.count() == 2
+        _edit_and_fork(page, tmp_path)
+        assert model.count() == 3
     live_lab.close_pages()
     again = live_lab.open("agent.ipynb")
     again.output(3).locator("img").wait_for()
     assert "word59 done." in again.output_text(3)
+
+
+def _edit_and_fork(page: NotebookPage, tmp_path: Path) -> None:
+    """In the inspector: what the tool said is edited, and the conversation goes on from there in a fork."""
+    page.run(5)
+    inspector = page.output(5).locator(".fb-inspector")
+    inspector.get_by_role("tab", name="Transcript").click()
+    said = inspector.get_by_role("tabpanel", name="Transcript")
+    said.get_by_role("button", name="fork at ask_model#2").click()
+    form = inspector.get_by_role("form", name="fork at ask_model#2")
+    messages = form.get_by_label(re.compile("^messages"))
+    keep(page, "agent-transcript", tmp_path)
+    messages.fill(messages.input_value().replace("274 km", "300 km"))
+    form.get_by_role("button", name="start a fork").click()
+    expect(inspector.locator(".fb-head .fb-badge")).to_contain_text("completed", timeout=30_000)
+    expect(said).to_contain_text("Too far.")
+    expect(said).not_to_contain_text("word59")
