@@ -15,10 +15,10 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from flowbook.fleet_ports import FleetStore, Timetable
 from flowbook.plan.journal import Entry
 from flowbook.plan.outputs import Output
 from flowbook.plan.query import RunQuery, RunSummary
-from flowbook.plan.schedules import Fire, Schedule
 from flowbook.plan.streamed import BEGINNING, Chunk, News
 from flowbook.rows import (
     CHILD,
@@ -411,20 +411,6 @@ class BudgetStore(Protocol):
         ...
 
 
-class FleetStore(Protocol):
-    """What workers ask of the database as a fleet. Waits for the database as a `Store` does."""
-
-    async def flows(self, namespace: str) -> Sequence[Definition]:
-        """The newest definition of each flow of a namespace, by name."""
-        ...
-
-    async def strangers(
-        self, namespace: str, queues: Sequence[str], known: frozenset[str]
-    ) -> Sequence[tuple[str, str]]:
-        """(flow, fingerprint) of due runs whose code is not in ``known`` and that no live process has parked."""
-        ...
-
-
 class SpecStore(Protocol):
     """Flows that are defined as data. Waits for the database as a `Store` does."""
 
@@ -450,48 +436,6 @@ class SpecStore(Protocol):
 
     async def active(self, namespace: str, flow: str) -> Sequence[UUID]:
         """Up to eleven runs of a flow that are not over."""
-        ...
-
-
-class Timetable(Protocol):
-    """Schedules and what became of their moments. Waits for the database as a `Store` does."""
-
-    async def put(self, schedule: Schedule) -> Schedule:
-        """Make a schedule, or change the one of that name: a pause stays, and ``next_at`` where the times do."""
-        ...
-
-    async def schedules(self, namespace: str, name: str | None = None) -> Sequence[Schedule]:
-        """Those of a namespace by name, or the one of that name."""
-        ...
-
-    async def drop(self, namespace: str, name: str) -> bool:
-        """Forget a schedule and its fires; False: there was none. Its runs stay."""
-        ...
-
-    async def pause(self, namespace: str, name: str, paused: bool, next_at: datetime | None) -> bool:
-        """Let a schedule rest, or, if it does, go on with ``next_at``; False: there is none."""
-        ...
-
-    async def due(self, namespace: str, limit: int) -> Tick:
-        """What is due by the database's clock, or waits behind a run; and when the next moment comes."""
-        ...
-
-    async def fire(
-        self, schedule: Schedule, next_at: datetime | None, fires: Sequence[NewFire], *, backfill: bool = False
-    ) -> Sequence[Fire] | None:
-        """Deal with moments of a schedule, oldest first, and start their runs, in one step; those dealt with before
-        are left out. None: the schedule is not at the turn that is named any more, and nothing was done.
-
-        ``backfill``: also under a pause; where runs may not overlap, they line up.
-        """
-        ...
-
-    async def release(self, schedule: Schedule, fire: NewFire) -> bool:
-        """Start the run of a queued moment, if nothing of its schedule runs; False: not now, or somebody was first."""
-        ...
-
-    async def fires(self, namespace: str, name: str, limit: int, before: datetime | None = None) -> Sequence[Fire]:
-        """What became of its moments, newest first."""
         ...
 
 

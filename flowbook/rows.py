@@ -299,6 +299,20 @@ class Tick:
     due: Sequence[Due]
 
 
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What is going on in a queue."""
+
+    name: str
+    waiting: int
+    """Runs that are due and that nobody carries."""
+    running: int
+    limit: int | None
+    """How many runs workers carry at once, all of them together; None: as many as they like."""
+    oldest: datetime | None
+    """Since when the first of those that wait is due."""
+
+
 CHILD = "child"
 """Kind of the delivery that tells of the end of a run, to its parent and to whoever follows it."""
 FOLLOW = "follow"

@@ -127,7 +127,10 @@ def policy_from(stored: dict[str, Any], flow: str) -> Policy:
         if "backoff" in options:
             backoff = {name: v if name == "jitter" else _number(v) for name, v in options["backoff"].items()}
             options["backoff"] = Backoff(**backoff)
-        for names in ("retry_on", "no_retry_on"):
+        if options.get("rate_limit") is not None:
+            number, period = options["rate_limit"]
+            options["rate_limit"] = number, _number(period)
+        for names in ("retry_on", "no_retry_on", "key"):
             if names in options:
                 options[names] = tuple(options[names])
         return Policy(**options)

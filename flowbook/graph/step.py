@@ -18,6 +18,7 @@ from flowbook.graph.durations import Duration, seconds
 from flowbook.graph.expression import Composable
 from flowbook.graph.names import NAME
 from flowbook.graph.retrying import Predicate, RetryOn, is_one_of, sorted_out
+from flowbook.graph.sharing import shared_options
 
 Store = Literal["codec", "pickle", "recompute"]
 """How a result is kept: by the codec, as a signed pickle, or not at all (computed again on resume)."""
@@ -99,6 +100,19 @@ class Policy:
     """Names of exception classes that are not, whatever ``retry_on`` says."""
     transactional: bool = False
     """True: its effects through ``ctx.session`` and its checkpoint are committed together."""
+    cache: float | None = None
+    """Seconds that a result serves other runs that call the step with the same arguments; None: it serves none."""
+    rate_limit: tuple[int, float] | None = None
+    """(number, seconds): so many attempts may begin in any so many seconds, in all workers together."""
+    concurrency: int | None = None
+    """Attempts under way at once, in all workers together."""
+    key: tuple[str, ...] = ()
+    """Parameters whose values these three count by; none: for the limits all together, for the cache all arguments."""
+
+    @property
+    def shared(self) -> bool:
+        """True if others have to be asked before an attempt."""
+        return self.cache is not None or self.rate_limit is not None or self.concurrency is not None
 
 
 MOST_RETRIES = 30_000
@@ -287,6 +301,10 @@ def step(
     compensate: Callable[..., Any] | None = None,
     store: Store = "codec",
     executor: Literal["default", "process"] = "default",
+    cache: Duration | None = ...,
+    rate_limit: str | None = ...,
+    concurrency: int | None = ...,
+    key: str | Sequence[str] | None = ...,
 ) -> Step: ...
 @overload
 def step(
@@ -302,6 +320,10 @@ def step(
     store: Store = "codec",
     executor: Literal["default", "process"] = "default",
     transactional: bool = False,
+    cache: Duration | None = ...,
+    rate_limit: str | None = ...,
+    concurrency: int | None = ...,
+    key: str | Sequence[str] | None = ...,
 ) -> Callable[[Callable[..., Any]], Step]: ...
 
 
@@ -320,6 +342,10 @@ def step(
     store: Store = "codec",
     executor: Literal["default", "process"] = "default",
     transactional: bool = False,
+    cache: Duration | None = None,
+    rate_limit: str | None = None,
+    concurrency: int | None = None,
+    key: str | Sequence[str] | None = None,
 ) -> Step | Callable[[Callable[..., Any]], Step]:
     """Make a function a step: ``@step`` or ``@step(retries=3, timeout="30s")``.
 
@@ -336,6 +362,10 @@ def step(
     result under its name. What is finished is undone in reverse order, one at a time, each tried again by its own
     policy (a plain function: 5 retries).
 
+    Three options hold for all workers of a namespace together: ``cache="1h"`` (a result serves other runs with the same
+    code and arguments), ``rate_limit="60/min"`` and ``concurrency=4`` (attempts of this step of this flow; who has to
+    wait does so before ``timeout`` begins). ``key="customer"`` counts each by a parameter.
+
     ``step(b, when=...)`` gives the step ``b``, or a plain function, these options in its place in a topology or list.
     Raises `DeclarationError` for options that cannot work.
     """
@@ -348,7 +378,12 @@ def step(
         raise DeclarationError(f'executor={executor!r}: it is "default" or "process"')
     if transactional and store == "recompute":
         raise DeclarationError('store="recompute" runs the step again, and a transactional step is to be done once')
-    policy = Policy(**given.policy, store=store, executor=executor, transactional=transactional)
+    shared = shared_options(cache, rate_limit, concurrency, key)
+    if cache is not None and (store != "codec" or transactional):
+        raise DeclarationError(
+            "cache= keeps what the codec keeps, of a step without effects: no store=, no transaction"
+        )
+    policy = Policy(**given.policy, **shared, store=store, executor=executor, transactional=transactional)
     undo = None if compensate is None else _compensation(compensate)
 
     if isinstance(fn, Step):
@@ -390,7 +425,7 @@ def _with_options(
     changes = dict(given.policy)
     changes |= {
         k: getattr(policy, k)
-        for k in ("store", "executor", "transactional")
+        for k in ("store", "executor", "transactional", "cache", "rate_limit", "concurrency", "key")
         if getattr(policy, k) != getattr(Policy(), k)
     }
     if not changes and name is None and condition is None and given.retry_if is None and undo is None:

@@ -30,12 +30,13 @@ from flowbook.plan.commands import StartStep
 from flowbook.plan.events import ItemFinished, StepFinished, StepHandedOut
 from flowbook.plan.journal import Entry, read_back, to_entry
 from flowbook.plan.records import View
-from flowbook.ports import Executor, Transaction
+from flowbook.ports import Executor, RunRow, Transaction
 from flowbook.quick import quick
 from flowbook.run.context import Context
 from flowbook.run.loops import explained
 from flowbook.run.resources import Resources
 from flowbook.run.sealing import carried
+from flowbook.run.sharing import Sharing
 from flowbook.run.tools import Tools
 from flowbook.run.values import ATOMS, Copies, Recompute, has_placeholders, opened
 
@@ -78,12 +79,15 @@ class Bench:
     """Begins one."""
     given: Callable[[], Mapping[str, Any]]
     """What the run was started with."""
+    sharing: Sharing
+    """What its steps ask of all workers together."""
 
     @classmethod
     def of(
         cls,
         tools: Tools,
         graph: Graph,
+        row: RunRow,
         kept: dict[tuple[str, str | None], Any],
         context: Callable[[StartStep, View], Context],
         recompute: Recompute,
@@ -92,7 +96,7 @@ class Bench:
         """The bench of one run, from what the process has."""
         return cls(
             graph, tools.threads, tools.processes, tools.key, kept, context, recompute, tools.resources,
-            tools.store.transaction, given,
+            tools.store.transaction, given, Sharing(tools.store, tools.gates, graph.name, row),
         )  # fmt: skip
 
 
@@ -186,6 +190,12 @@ def _handed_out(ctx: Context, step: Step) -> StepHandedOut:
 
 async def performed(bench: Bench, step: Step, bound: dict[str, Any], resources: Mapping[str, Any]) -> Any:
     """Run a step's function where it belongs, within its time limit; ``resources``: those among what it gets."""
+    if step.policy.shared:
+        return await bench.sharing.performed(step, bound, resources, lambda: _performed(bench, step, bound, resources))
+    return await _performed(bench, step, bound, resources)
+
+
+async def _performed(bench: Bench, step: Step, bound: dict[str, Any], resources: Mapping[str, Any]) -> Any:
     limit = step.policy.timeout
     if step.policy.executor == "process":
         work: Awaitable[Any] = bench.processes.run(functools.partial(call, step, _sendable(step, bound, resources)))

@@ -108,7 +108,9 @@ class Runner:
         self._errors: dict[str, BaseException] = {}
         self._kept: dict[tuple[str, str | None], Any] = {}
         self._bodies = Bodies(self)
-        self._bench = Bench.of(tools, graph, self._kept, self._bodies.context, self._recompute, lambda: self._given)
+        self._bench = Bench.of(
+            tools, graph, row, self._kept, self._bodies.context, self._recompute, lambda: self._given
+        )
         self._pauses = Pauses(self._bench)
         self._given: Mapping[str, Any] = {}
         self._run: Run

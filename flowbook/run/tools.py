@@ -19,6 +19,7 @@ from flowbook.graph.flow import Graph
 from flowbook.plan.records import Run
 from flowbook.ports import Definition, Executor, NewRun, RunRow, Sink, Store
 from flowbook.run.eager import Stages
+from flowbook.run.gates import Gates
 from flowbook.run.latch import Ticker
 from flowbook.run.resources import Resources
 from flowbook.run.streams import Streams
@@ -44,6 +45,7 @@ class Tools:
     ticker: Ticker = field(default_factory=Ticker)
     stages: Stages = field(default_factory=Stages)
     ward: Ward = field(default_factory=Ward)
+    gates: Gates = field(default_factory=Gates)
     resources: Resources = field(default_factory=Resources)
     """What steps have asked for; closed with the app."""
     always_suspend: bool = False

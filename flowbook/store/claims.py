@@ -13,6 +13,7 @@ from uuid import UUID
 
 from flowbook.plan.records import Status
 from flowbook.ports import RunRow
+from flowbook.store import fleet_statements as fleet
 from flowbook.store import statements as sql
 from flowbook.store.driver import Record, Statement, went_away
 from flowbook.store.ledger import Ledger
@@ -21,8 +22,29 @@ from flowbook.store.rows import to_claimed
 
 SHORTEST: Final = 0.02
 """Seconds between two looks at least, however many timers end."""
+REMEMBERED: Final = 2.0
+"""Seconds that limits of queues are believed."""
 LATER: Final = 0.002
 """Seconds by which an alarm is late, so that the database's clock is past the moment too."""
+
+
+class Limits:
+    """The limits of queues, as they were a moment ago."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._known: dict[str, int] = {}
+        self._asked: tuple[str, tuple[str, ...]] | None = None
+        self._until = 0.0
+
+    async def of(self, namespace: str, queues: Sequence[str]) -> dict[str, int]:
+        """Queue -> how many of its runs may be carried at once; those without a limit are left out."""
+        asked, now = (namespace, tuple(queues)), asyncio.get_running_loop().time()
+        if asked != self._asked or now >= self._until:
+            records = await self._line.fetch(fleet.LIMITED, namespace, list(queues))
+            self._known = {record["queue"]: record["most"] for record in records}
+            self._asked, self._until = asked, now + REMEMBERED
+        return self._known
 
 
 class Claims:
@@ -55,6 +77,9 @@ class Claims:
         self._ledger = ledger
         self._bury = bury
         self._turn = asyncio.Lock()
+        self._limits = Limits(line)
+        self._doubtful = False
+        """True: a claim of a limited queue may have brought something, and its answer was lost."""
         self._unclaimed: list[RunRow] = []
 
     async def due(
@@ -99,6 +124,13 @@ class Claims:
         async with self._turn:
             rows, self._unclaimed = self._unclaimed[:limit], self._unclaimed[limit:]
             if len(rows) < limit and known:
+                limits = await self._limits.of(namespace, queues) if among is None else {}
+                for queue, most in limits.items():
+                    left = limit - len(rows)
+                    of_one = self._worker_id, list(known), [queue], left, namespace, None, home, self._ahead
+                    rows += await self._take_of_limited(most, of_one) if left > 0 else []
+                queues = [queue for queue in queues if queue not in limits]
+            if len(rows) < limit and known and queues:
                 ids = None if among is None else list(among)
                 args = self._worker_id, list(known), list(queues), limit - len(rows), namespace, ids
                 if ids is None or home:
@@ -149,12 +181,38 @@ class Claims:
             else:
                 if records and "due_in" in records[0]:
                     self._look_again(records[0]["due_in"])
-                rows = [to_claimed(record) for record in records if record["id"] is not None]
-                for row in rows:
-                    self._ledger.adopt(row.id, row.epoch, parented=row.parent_id is not None)
-                return rows
+                return self._adopt(records)
             await asyncio.sleep(pause)
         raise AssertionError("pauses never end")
+
+    async def _take_of_limited(self, most: int, args: tuple[Any, ...]) -> list[RunRow]:
+        """Claim of one queue whose runs are limited, when those who claimed of it before are through."""
+        namespace, queue, wanted = args[4], args[2][0], args[3]
+        connection = await self._line.connection()
+        try:
+            if self._doubtful:
+                records = await connection.fetch(sql.OWNED, self._worker_id, self._ledger.owned)
+                self._doubtful = False
+                if records:
+                    return self._adopt(records)
+            async with connection.transaction() as within:
+                await within.fetch(fleet.FLOOR, namespace, queue)
+                room = (await within.fetch(fleet.ROOM, namespace, queue, most))[0]["room"]
+                taken = min(wanted, room)
+                records = await within.fetch(sql.CLAIM, *args[:3], taken, *args[4:]) if taken > 0 else []
+        except Exception as error:
+            if not went_away(error):
+                raise
+            connection.abort()
+            self._doubtful = True  # it may have been committed
+            return []
+        return self._adopt(records)
+
+    def _adopt(self, records: Sequence[Record]) -> list[RunRow]:
+        rows = [to_claimed(record) for record in records if record["id"] is not None]
+        for row in rows:
+            self._ledger.adopt(row.id, row.epoch, parented=row.parent_id is not None)
+        return rows
 
     def stop(self) -> None:
         """Nobody is to be woken any more."""

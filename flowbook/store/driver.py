@@ -13,7 +13,8 @@ it was ``replied`` to. A test kills the process, the server or the connection at
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -196,6 +197,21 @@ class Connection:
                 await self._raw.execute(statement.sql)
             else:
                 await _tapped(statement.name, self._raw.execute(statement.sql))
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A transaction: its statements go through what is given, and nobody else's come between."""
+        async with self._turn:
+            within = Connection(self._raw, self.name, None)
+            within._prepared = self._prepared
+            try:
+                async with self._raw.transaction():
+                    yield within
+            finally:
+                within._let_go()
+
+    def _let_go(self) -> None:
+        self._raw.remove_termination_listener(self._terminated)
 
     async def listen(self, channel: str, callback: Callable[[str], None]) -> None:
         """Call back with the payload of each notification on ``channel``."""

@@ -189,6 +189,7 @@ class MemoryStore:
                 r for r in database.due(known, namespace, queues)
                 if among is None or r in among or (home and database.runs[r].home == self.worker_id)
             ]  # fmt: skip
+            due = database.within_limits(due) if among is None else due
             rows = [database.claim(run_id, self.worker_id) for run_id in due[:limit]]
             if among is None or home:
                 return rows

@@ -11,6 +11,7 @@ tested without a server.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -113,6 +114,10 @@ class MemoryDatabase:
         self.proofs: dict[tuple[str, str, str], KeptProof] = {}
         self.workers: dict[UUID, Worker] = {}
         self.blobs: dict[bytes, bytes] = {}
+        self.permits: dict[tuple[str, str], dict[int, tuple[UUID, int]]] = {}
+        self.rates: dict[tuple[str, str], list[datetime]] = {}
+        self.cache: dict[tuple[str, bytes], tuple[bytes, datetime]] = {}
+        self.limits: dict[tuple[str, str], int] = {}
         self.schedules: dict[tuple[str, str], Schedule] = {}
         self.fires: dict[tuple[str, str], dict[datetime, Fire]] = {}
         """(namespace, schedule) -> its moments that were dealt with."""
@@ -232,6 +237,19 @@ class MemoryDatabase:
             and kept.row.queue in queues
         ]
         return [row.id for row in sorted(rows, key=lambda row: (-row.priority, row.due_at, row.id))]
+
+    def within_limits(self, due: list[UUID]) -> list[UUID]:
+        """Those of them that the limits of their queues let workers carry."""
+        if not self.limits:
+            return due
+        taken = Counter((k.row.namespace, k.row.queue) for k in self.runs.values() if k.row.status is Status.RUNNING)
+        found = []
+        for run_id in due:
+            queue = self.runs[run_id].row.namespace, self.runs[run_id].row.queue
+            if queue not in self.limits or taken[queue] < self.limits[queue]:
+                taken[queue] += 1
+                found.append(run_id)
+        return found
 
     def next_due(self) -> datetime | None:
         """When the next parked run that is not due yet becomes due."""

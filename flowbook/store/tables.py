@@ -334,15 +334,34 @@ Index(
     "fire_queued_ix", fire.c.namespace, fire.c.schedule, fire.c.fire_time, postgresql_where=text("verdict = 'queued'")
 )
 
-queue_slot = Table(
-    "queue_slot",
+# A place under a limit; taken while its run is owned under that epoch, so a dead worker's are free by themselves.
+permit = Table(
+    "permit",
     metadata,
-    Column("queue", Text, primary_key=True),
+    Column("namespace", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
     Column("n", Integer, primary_key=True, autoincrement=False),
-    Column("run_id", UUID),
-    _at("taken_at", null=True),
+    Column("run_id", UUID, nullable=False),
+    _int("epoch", None),
+    _at("taken_at"),
 )
-Index("queue_slot_run_ix", queue_slot.c.run_id, unique=True, postgresql_where=queue_slot.c.run_id.is_not(None))
+
+rate = Table(
+    "rate",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    # The newest beginnings under a rate limit, past and promised, in order; as many as may be in one period.
+    Column("times", ARRAY(DateTime(timezone=True)), nullable=False),
+)
+
+queue_limit = Table(
+    "queue_limit",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("queue", Text, primary_key=True),
+    _int("most", None),
+)
 
 cache_entry = Table(
     "cache_entry",

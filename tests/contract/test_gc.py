@@ -214,6 +214,6 @@ def test_every_table_with_rows_of_runs_is_swept() -> None:
     from flowbook.store.gc_statements import BELONGS, LEFT
     from flowbook.store.tables import metadata
 
-    known = {"schedule", "fire", "queue_slot", "cache_entry"}  # they only mention a run
+    known = {"schedule", "fire", "permit", "cache_entry"}  # they only mention a run
     found = {t.name for t in metadata.tables.values() if "run_id" in t.columns and t.name not in known}
     assert found == {*BELONGS, *LEFT}
