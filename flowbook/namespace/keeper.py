@@ -119,6 +119,13 @@ class Keeper:
         """Until all checkpoints are durable; False after ``timeout`` seconds. Raises what the vault has raised."""
         return self._saver.wait(timeout)
 
+    def settle(self, soon: float, small: int) -> bool:
+        """Until all checkpoints are durable if no more than ``small`` bytes are on their way, else ``soon`` seconds.
+
+        So of a cell that made little it is certain that it need not be run again. Raises what the vault has raised.
+        """
+        return self._saver.wait(None if self._saver.pending <= small else soon)
+
     @property
     def written(self) -> int:
         """Bytes that were written because the vault did not have them."""

@@ -46,6 +46,8 @@ class Saver:
         self._open = 0
         self.error: Exception | None = None
         """Why the newest checkpoints are not durable."""
+        self.pending = 0
+        """Bytes of pieces that were handed over and are not written yet."""
         self.written = 0
         """Bytes of pieces that were handed to the vault because it did not have them."""
 
@@ -54,6 +56,7 @@ class Saver:
         with self._change:
             self._queue.append((pieces, body_of(manifest)))
             self._open += 1
+            self.pending += sum(map(len, pieces.values()))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._main, name="flowbook-checkpoints", daemon=True)
                 self._thread.start()
@@ -74,6 +77,7 @@ class Saver:
                     self._thread = None  # a kernel at rest has no thread of ours
                     return
                 pieces, body = self._queue.popleft()
+                size = sum(map(len, pieces.values()))
             try:
                 if self.error is None:
                     self._write(pieces, body)
@@ -81,6 +85,7 @@ class Saver:
                 self.error = error
             with self._change:
                 self._open -= 1
+                self.pending -= size
                 self._change.notify_all()
 
     def _write(self, pieces: dict[bytes, bytes], body: bytes) -> None:

@@ -27,8 +27,10 @@ Checkpoint = Literal["namespace", "outputs", "none"]
 Call = Callable[[str, str], str]
 """Run code in the kernel, unseen, and give the text that an expression then has: ``call(code, expression)``."""
 
-SOON: Final = 0.05
-"""Seconds that the next cell waits for a checkpoint to be whole: small ones are, and then nothing is run twice."""
+SMALL: Final = 1024 * 1024
+"""Bytes of a checkpoint that the next cell waits for: then what has finished is never run twice."""
+SOON: Final = 0.02
+"""Seconds that it waits for a larger one, which is written while it runs."""
 
 
 def known_checkpoint(said: str) -> Checkpoint:
@@ -141,7 +143,7 @@ class Checkpoints:
         if self._call is None:
             return {}
         try:
-            said = json.loads(ast.literal_eval(self._ask(_AFTER.format(soon=SOON))))
+            said = json.loads(ast.literal_eval(self._ask(_AFTER.format(soon=SOON, small=SMALL))))
         except RuntimeError as error:
             # The cell has done its work: that it is not kept is no reason to call it failed.
             log.warning("flowbook: the variables behind cell %s are not kept: %s", cell.number, error)
@@ -163,4 +165,4 @@ class Checkpoints:
 
 
 _BEGIN: Final = "import flowbook.jupyter.keeping as _fb\n_fb.begin({url!r}, key={key!r})\ndel _fb"
-_AFTER: Final = "(lambda said: (_fb.begin().wait({soon}), said)[1])(_fb.after())"
+_AFTER: Final = "(lambda said: (_fb.begin().settle({soon}, {small}), said)[1])(_fb.after())"
