@@ -75,7 +75,7 @@ def _said(said: Said, results: Mapping[Any, Said], so_far: tuple[int, float | No
     parts.append(pictures(said))
     parts += [_call(name, arguments, results.get(i)) for i, name, arguments in said.calls]
     parts.append(raw)
-    return f'<div data-path="{escape(said.path)}" style="{_BLOCK.format(colour)}">{"".join(parts)}</div>'
+    return f'<div class="fb-message" title="{escape(said.path)}" style="{_BLOCK.format(colour)}">{"".join(parts)}</div>'
 
 
 def _facts(said: Said, so_far: tuple[int, float | None]) -> str:

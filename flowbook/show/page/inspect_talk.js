@@ -15,8 +15,8 @@ class TalkPane extends Pane {
     this.list.innerHTML = told.html;
     [...this.list.querySelectorAll("details")].forEach((it, i) => (it.open = open[i] ?? false));
     if (!told.html) tell("div", "fb-quiet", this.list, "this run is no agent's: it has no messages");
-    for (const said of this.list.querySelectorAll("[data-path]")) {
-      const path = said.dataset.path;
+    for (const said of this.list.querySelectorAll(".fb-message")) {
+      const path = said.title;
       if (!path) continue;
       const words = `edit the conversation and fork at ${path}`;
       makeButton("Edit and fork", "fb-button", said.firstElementChild, () => this.fork(path), words);

@@ -59,7 +59,7 @@ async def test_the_messages_of_a_run_are_a_table_and_a_page(app: App, model: Scr
     page = transcript_html(said)
     for seen in (
         "I should add.", "so far 40 tokens $0.0500", "<strong>five</strong>", "&lt;b&gt;5", "<summary>raw</summary>",
-        f'<img src="{Image(PIXEL).url}"', 'data-path="ask_model#2"', "&quot;role&quot;: &quot;tool&quot;",
+        f'<img src="{Image(PIXEL).url}"', 'title="ask_model#2"', "&quot;role&quot;: &quot;tool&quot;",
         "... 1 earlier message, as above",
     ):  # fmt: skip
         assert seen in page, seen
