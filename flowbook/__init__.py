@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flowbook import db as db
+    from flowbook import logs as logs
     from flowbook.agents.loop import agent as agent
     from flowbook.agents.mcp import mcp as mcp
     from flowbook.agents.parts import File as File
@@ -119,6 +120,7 @@ _PLACES = {
 _MODULES = {
     "db": "db",  # needs SQLAlchemy
     "events": "observe.events",
+    "logs": "logs",
 }
 
 __all__ = [

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self, overload
 from uuid import UUID
@@ -19,6 +18,7 @@ from flowbook import (
     defining,
     ended_badly,
     evaluating,
+    hooks,
     naming,
     preparing,
     printed,
@@ -55,6 +55,7 @@ from flowbook.plan.records import Run as Record
 from flowbook.plan.records import Status
 from flowbook.ports import Ack, Definition, NewRun, RunRow, Store
 from flowbook.query import Runs
+from flowbook.rows import Options as Options
 from flowbook.rows import Registered
 from flowbook.run.answers import deliver
 from flowbook.run.deciding import Answered
@@ -71,17 +72,6 @@ from flowbook.run.tools import Tools
 from flowbook.streaming import Readers
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How an app behaves."""
-
-    namespace: str = "default"
-    key: bytes | None = field(default=None, repr=False)
-    """This user's key: signs definitions and pickles."""
-    always_suspend: bool = False
-    """Fold every run anew after each of its steps (a test of the engine, slow)."""
-
-
 class App:
     """Flows on a store. ``async with App(store) as app``; lives on the loop that entered it."""
 
@@ -96,6 +86,7 @@ class App:
         """Code that was rebuilt to look at runs by, by its fingerprint; it carries none."""
         self._watches: dict[UUID, Watch] = {}
         self.readers = Readers()
+        self.hooks = hooks.Hooks(self)
         self._workers: set[asyncio.Task[None]] = set()
         self.grace = 2.0
         """Seconds that bodies get to end by themselves when the app closes; then they are stopped, and the runs that
@@ -131,6 +122,7 @@ class App:
         for watch in self._watches.values():
             watch.close()
         await self.engine.close(self.grace)
+        await self.hooks.close()
         await self.store.close()
 
     # -- code ----------------------------------------------------------------------------------------------------------
@@ -472,6 +464,10 @@ class App:
             if watch.ended and watch.wanted and entries:  # somebody has retried it, by whichever way
                 watch = self._watches[run_id] = watch.again()
             watch.heard(entries, ack)
+        if self.hooks and entries and ack is not None:
+            self.hooks.heard(run_id, entries, ack)
+
+    on = hooks.on
 
     # -- working -------------------------------------------------------------------------------------------------------
 

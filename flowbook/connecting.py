@@ -24,8 +24,11 @@ from flowbook.sync import SyncApp, SyncRun
 class Connection:
     """A connection that is not open yet: ``with`` gives a `SyncApp`, ``async with`` an `App`."""
 
-    def __init__(self, url: DatabaseUrl, home: Path, *, namespace: str, lease: float, always_suspend: bool) -> None:
+    def __init__(
+        self, url: DatabaseUrl, home: Path, *, namespace: str, lease: float, always_suspend: bool, plugins: bool = True
+    ) -> None:
         self.url, self.home = url, home
+        self._plugins = plugins
         self._namespace, self._lease, self._always_suspend = namespace, lease, always_suspend
         self.address: str | None = None
         """The URL of the database itself, once it is connected to: the embedded server has it when it runs."""
@@ -36,6 +39,10 @@ class Connection:
     async def __aenter__(self) -> App:
         """Start the embedded server if it is meant, bring the schema up to date, begin to listen."""
         self._app = await self._make().__aenter__()
+        if self._plugins:
+            from flowbook.hooks import load_plugins
+
+            load_plugins(self._app)
         return self._app
 
     async def __aexit__(self, *exc: object) -> None:
@@ -58,7 +65,7 @@ class Connection:
         portal = Portal()
         portal.start()
         try:
-            app = portal.call(self._make().__aenter__())
+            app = portal.call(self.__aenter__())
         except BaseException:
             portal.stop()
             self._detach()
@@ -110,12 +117,14 @@ def connect(
     namespace: str = "default",
     lease: float = 60.0,
     always_suspend: bool = False,
+    plugins: bool = True,
     env: Mapping[str, str] | None = None,
 ) -> Connection:
     """A connection to a Postgres, for ``with`` in scripts and ``async with`` in servers.
 
     Without a URL: an embedded Postgres under ``home`` (default: the user's data directory). ``lease`` is the seconds
-    after which a process that gives no sign of life loses its runs. ``env`` is what doors pass (``os.environ``), for
+    after which a process that gives no sign of life loses its runs. ``plugins``: those that are installed (entry points
+    of the group ``flowbook.plugins``) are called with the app. ``env`` is what doors pass (``os.environ``), for
     ``FLOWBOOK_DATABASE_URL``, ``DATABASE_URL`` and ``FLOWBOOK_HOME``. Raises `BadDatabaseUrl`, `EmbeddedUnavailable`,
     `StoreUnavailable`, `SchemaMismatch`.
     """
@@ -126,4 +135,4 @@ def connect(
     if home is None:
         home = Path(env["FLOWBOOK_HOME"]) if env.get("FLOWBOOK_HOME") else default_home()
     found = resolve(url, env, home)
-    return Connection(found, home, namespace=namespace, lease=lease, always_suspend=always_suspend)
+    return Connection(found, home, namespace=namespace, lease=lease, always_suspend=always_suspend, plugins=plugins)

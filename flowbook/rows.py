@@ -404,3 +404,14 @@ class Spent:
     """Calls that were made, or are under way."""
     allowed: bool = True
     """False: a limit was reached, so nothing was set aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an app behaves."""
+
+    namespace: str = "default"
+    key: bytes | None = field(default=None, repr=False)
+    """This user's key: signs definitions and pickles."""
+    always_suspend: bool = False
+    """Fold every run anew after each of its steps (a test of the engine, slow)."""

@@ -71,6 +71,25 @@ class SyncApp:
         found: Registered | None = self.portal.call(self.app.register(graph))
         return found
 
+    def on(self, kind: type[RunEvent], fn: Callable[[Any], Any] | None = None) -> Any:
+        """See `App.on`: a plain function has a thread of its own, a coroutine function runs on the engine's loop."""
+
+        async def add(given: Callable[[Any], Any]) -> Callable[[], None]:
+            return self.app.hooks.add(kind, given)
+
+        def hook(given: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            self.portal.call(add(given))
+            return given
+
+        if fn is None:
+            return hook
+        stop = self.portal.call(add(fn))
+
+        def stop_from_anywhere() -> None:
+            self.portal.loop.call_soon_threadsafe(stop)
+
+        return stop_from_anywhere
+
     @property
     def steps(self) -> Templates:
         """What specs may name here."""

@@ -92,6 +92,11 @@ class Shelf:
         self._collector, self._owner, self._try = collector, owner, attempt
         self._kept: _Kept | None = None
 
+    @property
+    def ids(self) -> tuple[UUID, str, int]:
+        """Run, path and attempt whose output this is."""
+        return plain(self._owner.id), self._try.path, self._try.attempt
+
     def write(self, kind: Kind, text: str) -> None:
         """Keep a text."""
         if text:
