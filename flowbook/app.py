@@ -55,8 +55,7 @@ from flowbook.plan.records import Run as Record
 from flowbook.plan.records import Status
 from flowbook.ports import Ack, Definition, NewRun, RunRow, Store
 from flowbook.query import Runs
-from flowbook.rows import Options as Options
-from flowbook.rows import Registered
+from flowbook.rows import Options, Registered
 from flowbook.run.answers import deliver
 from flowbook.run.deciding import Answered
 from flowbook.run.ending import end_uncarried, hand_back
@@ -70,6 +69,8 @@ from flowbook.run.results import result_of, state_of
 from flowbook.run.starting import cell_of, code_changed, same_input
 from flowbook.run.tools import Tools
 from flowbook.streaming import Readers
+
+__all__ = ["App", "Options"]
 
 
 class App:
