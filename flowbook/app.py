@@ -13,6 +13,7 @@ from typing import Any, Self, overload
 from uuid import UUID
 
 from flowbook import (
+    changing,
     conversing,
     deciding,
     defining,
@@ -58,7 +59,7 @@ from flowbook.query import Runs
 from flowbook.rows import Options, Registered
 from flowbook.run.answers import deliver
 from flowbook.run.deciding import Answered
-from flowbook.run.ending import end_uncarried, hand_back
+from flowbook.run.ending import end_uncarried
 from flowbook.run.engine import Ended, Engine
 from flowbook.run.handout import Token
 from flowbook.run.inputs import input_of, stored_input
@@ -66,7 +67,7 @@ from flowbook.run.loading import load
 from flowbook.run.mail import once
 from flowbook.run.pauses import check_name, check_payload
 from flowbook.run.results import result_of, state_of
-from flowbook.run.starting import cell_of, code_changed, same_input
+from flowbook.run.starting import cell_of
 from flowbook.run.tools import Tools
 from flowbook.streaming import Readers
 
@@ -189,6 +190,7 @@ class App:
         queue: str | None = None,
         carry: bool = True,
         session: Any = None,
+        on_change: changing.OnChange = "refuse",
         **more: Any,
     ) -> Run:
         """Start a run and carry it here; back as soon as it is durable. ``graph``: a flow, or the name of one.
@@ -196,6 +198,9 @@ class App:
         With a ``key`` that is taken: a run still going is attached to (and carried on here if nobody has it), one that
         is over is what the handle gives the result or the error of. Raises `KeyConflict` for another input under that
         key, `StateError` for an input that does not fit, `Unencodable` for one that cannot be stored.
+
+        If that run began with other code that nobody has, it is refused with what changed; ``on_change="own"`` lets it
+        go on under its own version, built from its stored source, ``"new"`` a failed one under this (`changing.py`).
 
         ``carry=False`` leaves it to whichever worker claims it, and so does a ``queue``, to the workers of that queue.
         ``priority``: higher goes first.
@@ -218,28 +223,10 @@ class App:
         )  # fmt: skip
         started = await (self.engine.start(new) if session is None else self.engine.start_within(new, session))
         if not started.created:
-            await self._attach(started.row, new)
+            await changing.attach(self, started.row, new, on_change)
         elif name is not None:
             await working.check_named(self, name, started.row.id)
         return Run(self, started.row.id)
-
-    async def _attach(self, row: RunRow, new: NewRun) -> None:
-        same_input(row, new)
-        if row.status.over:
-            return
-        if row.fingerprint == new.fingerprint or self.engine.knows(row.fingerprint):
-            await self.engine.resume(row.id)
-        elif await self._is_orphan(row):
-            raise CodeMissing(await code_changed(self.store, row, new))
-
-    async def _is_orphan(self, row: RunRow) -> bool:
-        """True if nobody carries a run and nobody will: no live worker has it or serves its code."""
-        if row.fingerprint in await self.store.served():
-            return False
-        taken = await self.store.claim(frozenset({row.fingerprint}), namespace=row.namespace, only=row.id)
-        for own in taken:  # it could be had, so nobody has it: back it goes
-            await hand_back(self.store, own)
-        return bool(taken)
 
     # -- runs ----------------------------------------------------------------------------------------------------------
 
@@ -271,13 +258,7 @@ class App:
         self._ours(await self.store.run(run_id))
         return await self.store.children(run_id)
 
-    async def resume(self, run_id: UUID) -> Run:
-        """Carry on a run that nobody carries. A live worker's run is left with it. Raises `CodeMissing`."""
-        row = self._ours(await self.store.run(run_id))
-        if row.status is Status.FAILED:
-            return await self.retry(run_id)
-        await self.engine.resume(run_id)
-        return Run(self, run_id)
+    resume = changing.resume
 
     async def cancel(self, run_id: UUID, *, by: str = "user", mark: str = "") -> RunRow:
         """Ask a run to stop; one that nobody carries, or whose process is dead, is ended here and now.

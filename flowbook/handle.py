@@ -17,6 +17,7 @@ from flowbook.run.saying import NOTHING
 
 if TYPE_CHECKING:
     from flowbook.app import App
+    from flowbook.changing import OnChange
     from flowbook.observe.diffs import Diff
     from flowbook.observe.events import RunEvent
     from flowbook.observe.views import RunView
@@ -95,9 +96,9 @@ class Run:
         """The runs that it has started, in the order of their start."""
         return await self.app.children(self.id)
 
-    async def resume(self) -> Run:
-        """Carry it on here if nobody carries it."""
-        return await self.app.resume(self.id)
+    async def resume(self, *, on_change: OnChange = "own") -> Run:
+        """Carry it on here if nobody carries it; ``on_change``: `App.resume`."""
+        return await self.app.resume(self.id, on_change=on_change)
 
     async def retry(self, *, by: str = "user", recursion_limit: int | None = None, **edits: Any) -> Run:
         """Carry it on from the step that failed it (`App.retry`), with an edited state where keys are given:

@@ -42,6 +42,7 @@ from flowbook.run.saying import NOTHING
 if TYPE_CHECKING:
     import pandas as pd
 
+    from flowbook.changing import OnChange
     from flowbook.observe.planned import Plan
     from flowbook.observe.proofs import Proof
     from flowbook.travel import Moment
@@ -123,11 +124,13 @@ class SyncApp:
         metadata: Mapping[str, Any] | None = None,
         priority: int = 0,
         session: Any = None,
+        on_change: OnChange = "refuse",
     ) -> SyncRun:
         """See `App.start`; ``session``: a plain ``Session`` of SQLAlchemy's, which is used while this call waits."""
         starting = self.app.start(
-            graph, input, key=key, namespace=namespace, metadata=metadata, priority=priority, session=session
-        )
+            graph, input, key=key, namespace=namespace, metadata=metadata, priority=priority, session=session,
+            on_change=on_change,
+        )  # fmt: skip
         run = SyncRun(self, self.portal.call(starting))
         if self.started is not None:
             self.started(run)
@@ -459,9 +462,9 @@ class SyncRun:
         """Ask it to stop."""
         return self._app.portal.call(self._run.cancel(by=by))
 
-    def resume(self) -> SyncRun:
-        """Carry it on here if nobody carries it."""
-        self._app.portal.call(self._run.resume())
+    def resume(self, *, on_change: OnChange = "own") -> SyncRun:
+        """Carry it on here if nobody carries it (`App.resume`)."""
+        self._app.portal.call(self._run.resume(on_change=on_change))
         return self
 
     def retry(self, *, recursion_limit: int | None = None, **edits: Any) -> SyncRun:

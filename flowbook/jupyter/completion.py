@@ -27,8 +27,11 @@ RUN_COMMANDS = frozenset({
 })  # fmt: skip
 OPEN_COMMANDS = frozenset({"approve", "reject", "answer"})
 """Commands whose path is that of an open decision."""
-FLOW_COMMANDS = frozenset({"run", "graph", "plan", "schedule"})
+FLOW_COMMANDS = frozenset({"run", "graph", "plan", "prove", "promote", "export", "schedule"})
 CHOICES = {
+    "--on-change": ["own", "refuse", "new"],
+    "--on-interrupt": ["keep", "cancel"],
+    "--status": [s.value for s in Status],
     "--on-missed": ["skip", "latest", "all"],
     "--overlap": ["allow", "skip", "cancel-running", "queue"],
     "--tz": ["UTC", "Europe/", "America/", "Asia/", "Africa/", "Australia/"],
@@ -70,17 +73,9 @@ def complete(text: str, session: Session) -> Sequence[str] | None:
     command, current, before = words[0], words[-1], words[-2]
     if command not in TABLE:
         return []
-    if before == "--on-interrupt":
-        return ["keep", "cancel"]
     if before in CHOICES:
         return CHOICES[before]
-    if before == "--status":
-        return [s.value for s in Status]
-    if before == "--flow" or (
-        command in ("run", "graph", "plan", "prove", "promote", "export", "schedule")
-        and len(words) == 2
-        and not current.startswith("-")
-    ):
+    if before == "--flow" or (command in FLOW_COMMANDS and len(words) == 2 and not current.startswith("-")):
         return session.flow_names()
     runs = 2 if command == "diff" else 1 if command in RUN_COMMANDS else 0
     if len(words) <= runs + 1 and not current.startswith("-"):

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from flowbook.sync import SyncRun
 
 _WAIT = {"--wait": "until the end; raises the step's own exception"}
+_CHANGE = {
+    "--on-change own|refuse|new": "a run that began with other code: under its own version, not at all, or (failed) new"
+}
 _INTERRUPT = {"--on-interrupt keep|cancel": "what an interrupt of the cell does to the run"}
 _BY = {"--by NAME": "who decides (this user)", "--edit JSON": "the whole payload, where it is no set of KEY=VALUE"}
 _RUN = "RUN is an id, a unique beginning or ending of one, or `last`."
@@ -48,7 +51,7 @@ TABLE = {
             "run", "Start a run and show it live; back at once with its handle.",
             '%flow run research query="a text" k=5   or   %flow run research(query=q, k=n)', "FLOW [NAME=VALUE ...]",
             {
-                "--key K": "re-attach to the run that has this key",
+                "--key K": "re-attach to the run that has this key", **_CHANGE,
                 "--reuse RUN": "make again only what `%flow plan` says; `last`: beside the last run with that input",
                 **_WAIT, **_INTERRUPT,
             },
@@ -99,7 +102,7 @@ TABLE = {
         ),
         Command("graph", "Show a flow's topology.", "%flow graph research", "FLOW"),
         Command("resume", f"Carry on a run that nobody carries. {_RUN}", "%flow resume 3f2a1b9c", "RUN",
-                {**_WAIT, **_INTERRUPT}),
+                {**_CHANGE, **_WAIT, **_INTERRUPT}),
         Command("retry", f"Carry on a failed run from the step that failed, with an edited state if you like. {_RUN}",
                 "%flow retry last", "RUN [KEY=VALUE ...]",
                 {**_WAIT, "--recursion-limit N": "how often a node may be reached from now on"}),
@@ -204,7 +207,8 @@ class Magics:
                 raise usage("a run that reuses another one is a fork of it, which has no key: leave out --key")
             run = self._session.app.reuse(graph, values or None, against=self._beside(it, "reuse"))
         else:
-            run = self._session.app.start(graph, values, key=it.options.get("key"))
+            chosen: Any = it.options.get("on-change", "refuse")
+            run = self._session.app.start(graph, values, key=it.options.get("key"), on_change=chosen)
         return self.shown(run, it)
 
     def _plan(self, it: Parsed) -> None:
@@ -267,7 +271,8 @@ class Magics:
 
     def _resume(self, it: Parsed) -> SyncRun:
         __tracebackhide__ = True
-        return self.shown(self._session.run(_one(it, "resume", "a run")).resume(), it)
+        chosen: Any = it.options.get("on-change", "own")
+        return self.shown(self._session.run(_one(it, "resume", "a run")).resume(on_change=chosen), it)
 
     def _retry(self, it: Parsed) -> SyncRun:
         __tracebackhide__ = True
