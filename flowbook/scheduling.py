@@ -10,6 +10,7 @@ then; a schedule that is *pinned* stays with the one that it was made with, what
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
@@ -45,6 +46,8 @@ from flowbook.run.inputs import stored_input
 if TYPE_CHECKING:
     from flowbook.app import App
 
+NOTEBOOK = "flowbook_notebook"
+"""The key of a schedule's input that holds a notebook (`notebooks/scheduled.py`)."""
 _PATIENCE = 20
 """Turns of a backfill that others may take before it is given up."""
 
@@ -87,7 +90,7 @@ async def schedule(
     next_at = made.at or first(made, await app.store.now())
     if next_at is None:
         raise ScheduleRefused(f"schedule {made.name!r} never fires")
-    graph.accept(render(given, next_at.astimezone(zone(tz)), made.name))  # what no run could begin with is told now
+    await run_of(app, made, next_at)  # what no run could begin with is told now
     return await app.store.timetable.put(replace(made, next_at=next_at))
 
 
@@ -102,9 +105,17 @@ async def declare(app: App, graph: Graph) -> Schedule | None:
 
 async def run_of(app: App, schedule: Schedule, at: datetime) -> NewRun:
     """The run of a moment. Raises `CodeMissing`, `ScheduleRefused`, `StateError`."""
-    definition = await _definition(app, schedule)
     input: Any = decode(schedule.input)
-    given = render(input, at.astimezone(zone(schedule.tz)), schedule.name)
+    local, metadata = at.astimezone(zone(schedule.tz)), dict[str, Any]()
+    if NOTEBOOK in input:
+        # Notebooks stand above this floor: only a schedule of one loads them.
+        graph, given, metadata = importlib.import_module("flowbook.notebooks.scheduled").made(
+            input, local, schedule.name
+        )
+        definition = (await app.register(graph)).definition
+    else:
+        definition = await _definition(app, schedule)
+        given = render(input, local, schedule.name)
     graph = app.engine.graph(definition.fingerprint)
     with contextlib.suppress(NotPortable, SignatureRefused):
         graph = graph or rebuilt(app, definition)
@@ -117,7 +128,7 @@ async def run_of(app: App, schedule: Schedule, at: datetime) -> NewRun:
     return NewRun(
         new_id(), schedule.namespace, schedule.flow, definition.fingerprint, definition.version, data, mark,
         queue=schedule.queue, priority=schedule.priority, claim=False, searchable=searchable, trigger="cron",
-        metadata={"schedule": schedule.name, "fire_time": at.astimezone(UTC).isoformat()},
+        metadata={**metadata, "schedule": schedule.name, "fire_time": at.astimezone(UTC).isoformat()},
     )  # fmt: skip
 
 

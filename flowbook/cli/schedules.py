@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,10 +34,18 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The schedule.
 @app.command(
     epilog='Example:  flowbook schedule add research --cron "0 6 * * *" --tz Europe/Berlin '
     '-p date "{{ fire_time | date }}" --on-missed latest\n\n'
+    'Example:  flowbook schedule add in.ipynb "out/{{ fire_time | date }}.ipynb" --name daily --cron "0 6 * * *"\n\n'
     "Example:  flowbook schedule add report --name once --at 2026-12-24T18:00 --tz Europe/Berlin"
 )
 def add(
-    target: Annotated[str, typer.Argument(metavar="FLOW", help="A flow that is stored, or declared in --module.")],
+    target: Annotated[
+        str,
+        typer.Argument(metavar="FLOW", help="A flow that is stored, or declared in --module; or a notebook, in.ipynb."),
+    ],
+    executed: Annotated[
+        str | None,
+        typer.Argument(metavar="[OUTPUT]", help="Of a notebook: where it goes when it was run; may be a template."),
+    ] = None,
     cron: Annotated[
         str | None, typer.Option(help="Five fields, or six with seconds in front; @daily and the like.")
     ] = None,
@@ -77,8 +86,20 @@ def add(
         for one in module or ():
             for graph in discovered(one):
                 await app.register(graph)
+        flow: Any = target
+        given = input
+        if target.endswith(".ipynb"):
+            from flowbook.notebooks.documents import prepare
+            from flowbook.notebooks.scheduled import scheduled
+
+            prepared = prepare(target, cwd=Path.cwd())
+            flow, given = prepared.flow, scheduled(prepared, input, executed)
+        elif executed is not None:
+            raise UsageError(
+                f"{executed!r}: only a notebook has an output; its parameters are typed with -p NAME VALUE"
+            )
         made = await app.schedule(
-            target, cron, every=every, at=moment, tz=tz, name=name, input=input, window=window, queue=queue,
+            flow, cron, every=every, at=moment, tz=tz, name=name, input=given, window=window, queue=queue,
             priority=priority, pin=pin, **options,
         )  # fmt: skip
         return made, await app.schedules().next(made.name, 3)

@@ -148,11 +148,19 @@ def schedule_record(schedule: Schedule) -> dict[str, Any]:
     """A schedule."""
     return {
         "name": schedule.name, "flow": schedule.flow, "cron": schedule.cron, "every": schedule.every,
-        "at": moment(schedule.at), "tz": schedule.tz, "input": plain(decode(schedule.input)), "queue": schedule.queue,
+        "at": moment(schedule.at), "tz": schedule.tz, "queue": schedule.queue,
+        "input": _scheduled(decode(schedule.input)),
         "priority": schedule.priority, "fingerprint": schedule.fingerprint, "on_missed": schedule.on_missed,
         "window": schedule.window, "overlap": schedule.overlap, "paused_at": moment(schedule.paused_at),
         "next_at": moment(schedule.next_at), "created_at": moment(schedule.created_at),
     }  # fmt: skip
+
+
+def _scheduled(input: Any) -> Any:
+    """The input of a schedule; of a notebook, where it is from and the digest of its source instead of all of it."""
+    if isinstance(input, dict) and isinstance(stored := input.get("flowbook_notebook"), dict):
+        input = {**input, "flowbook_notebook": {"notebook": stored.get("notebook"), "kernel": stored.get("kernel")}}
+    return plain(input)
 
 
 def fire_record(fire: Fire) -> dict[str, Any]:

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
+import nbformat
 import pytest
 
 import flowbook as fb
@@ -54,6 +56,9 @@ def block(folder):
 held = fb.graph("held", mark >> hold)
 blocked = fb.graph("blocked", block)
 """
+
+
+SPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 class Bench:
@@ -174,6 +179,41 @@ def test_a_killed_workers_runs_go_on_with_another_that_builds_the_flow_from_its_
     assert bench.row(run)["lost"] == 1
     served = {f["flow"]: (f["portable"], f["served"]) for f in json.loads(call("flows", "--json"))}
     assert served == {"held": (True, True), "blocked": (True, False)}
+
+
+def test_a_scheduled_notebook_is_run_by_a_worker_as_it_was_when_it_was_scheduled(
+    bench: Bench, call: Callable[..., str]
+) -> None:
+    """The source is kept with the schedule; parameters and the output's name are filled with the moment."""
+    cells = [("date = ''", ["parameters"]), ("print('report of', date)", [])]
+    book = nbformat.v4.new_notebook(metadata={"kernelspec": SPEC})
+    book.cells = [nbformat.v4.new_code_cell(source, metadata={"tags": tags}) for source, tags in cells]
+    nbformat.write(book, bench.folder / "in.ipynb")
+    now = datetime.now(UTC)
+    words = [
+        "--name",
+        "daily",
+        "--at",
+        now.isoformat(),
+        "-p",
+        "date",
+        "{{ fire_time | date }}",
+        "--on-missed",
+        "latest",
+    ]
+    made = json.loads(call("schedule", "add", "in.ipynb", "out-{{ fire_time | date }}.ipynb", *words, "--json"))
+    assert len(made["input"]["sha256"]) == 64
+    (bench.folder / "in.ipynb").write_text("not any more")
+    bench.worker()
+    out = bench.folder / f"out-{now:%Y-%m-%d}.ipynb"
+    bench.until(lambda: [f for f in json.loads(call("schedule", "history", "daily", "--json")) if f["run"]], 60)
+    (fire,) = json.loads(call("schedule", "history", "daily", "--json"))
+    bench.until(lambda: bench.row(fire["run"])["status"] in ("completed", "failed"), 90)
+    assert bench.row(fire["run"])["status"] == "completed", bench.row(fire["run"])["error"]
+    done = nbformat.read(out, as_version=4)
+    assert f"report of {now:%Y-%m-%d}" in str(done.cells[-1].outputs)
+    (listed,) = json.loads(call("schedule", "list", "--json"))
+    assert (listed["name"], listed["next_at"]) == ("daily", None), "a single moment has no next one"
 
 
 def test_what_a_worker_cannot_know_it_leaves_alone(fresh_database: str, tmp_path: Path) -> None:
