@@ -32,6 +32,7 @@ OWN = {
     **dict.fromkeys(("MAP", "MAPIN"), HERE / "map_memory.py"),
     "QUERY": HERE / "queries.py",
     "LIVE": HERE / "live.py",
+    "KEEP": HERE / "checkpoints.py",
     "PAGE": HERE / "page.py",
     "AGENT": HERE / "agent.py",
 }
@@ -100,6 +101,7 @@ def verdicts(results: Results, limit: str) -> Iterator[tuple[str, str, bool]]:
             value = max(m[f"{verb}_ms"] for m in lists)
             yield f"QUERY: {verb} among 100,000 runs < 50 ms", f"{value:g} ms", value < 50
     yield from _looked_at(results)
+    yield from _kept(results)
     agent = results.get(("flowbook", "AGENT"))
     if agent:
         stored, later = agent[0]["stored_per_byte"], agent[0]["last_to_first"]
@@ -123,6 +125,24 @@ def _looked_at(results: Results) -> Iterator[tuple[str, str, bool]]:
         for what, most in (("first_paint", 1000.0), ("lag_p95", 100.0), ("longest_task", 100.0)):
             value = page[0][what]
             yield f"PAGE, 500 nodes, 20,000 entries: {what} < {most:g} ms", f"{value:g} ms", value < most
+
+
+def _kept(results: Results) -> Iterator[tuple[str, str, bool]]:
+    keep = results.get(("flowbook", "KEEP"))
+    if not keep:
+        return
+    it = keep[0]
+    beside = f" (dill: {it['dill_ms']:g} ms, {it['dill_mb']:g} MB)" if "dill_ms" in it else ""
+    for key, what, most in (
+        ("apart_ms", "200 MB out of a cell's reach: it waits <= 20 ms", 20.0),
+        ("reached_ms", "200 MB within its reach, unchanged: <= 150 ms", 150.0),
+        ("column_ms", "16 MB of a frame of 192 MB changed: <= 100 ms", 100.0),
+        ("cell_ms", "a small cell: <= 5 ms", 5.0),
+        ("restore_first_ms", "1 GB restored: the first cell has run after < 1 s", 1000.0),
+    ):
+        yield f"KEEP: {what}", f"{it[key]:g} ms{beside if key == 'reached_ms' else ''}", it[key] <= most
+    yield "KEEP: unchanged writes nothing", f"{it['unchanged_bytes']:,} B", it["unchanged_bytes"] < 20_000
+    yield "KEEP: a changed column writes <= 1.2x of itself", f"{it['column_ratio']:g}x", it["column_ratio"] <= 1.2
 
 
 def main() -> None:

@@ -7,9 +7,14 @@ records for people and drives back-off inside one process.
 
 from __future__ import annotations
 
+import random
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
+
+DICE: Final = random.Random()
+"""What pauses are jittered with. The module's own generator is the notebook's: a seed there must mean what it says,
+whatever an engine in the background does meanwhile."""
 
 
 class Clock(Protocol):

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from flowbook.clock import DICE
 from flowbook.errors import SignatureRefused, UsageError
 from flowbook.observe.events import RunEvent, of_chunk, of_entry
 from flowbook.plan.journal import Entry
@@ -97,7 +97,7 @@ async def stream(app: App, run_id: UUID, after: str | None = None) -> AsyncItera
                 return
             await asyncio.sleep(1 / RATE)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL * random.uniform(0.5, 1.0)):
+                async with asyncio.timeout(POLL * DICE.uniform(0.5, 1.0)):
                     await bell.wait()
 
 

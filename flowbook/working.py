@@ -14,12 +14,12 @@ import asyncio
 import contextlib
 import functools
 import logging
-import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from flowbook import defining
+from flowbook.clock import DICE
 from flowbook.errors import NotDefined, NotPortable, RunNotFound, SignatureRefused, StoreUnavailable
 from flowbook.naming import rebuilt
 from flowbook.run.ticking import Ticker
@@ -70,7 +70,7 @@ async def _learn(app: App, queues: Sequence[str], *, learn: bool) -> None:
             return
         except Exception:
             log.exception("flowbook: looking for code that is wanted failed; it is tried again")
-        await asyncio.sleep(LOOK * random.uniform(0.5, 1.0) * (1 if app.engine.room > 0 else 10))
+        await asyncio.sleep(LOOK * DICE.uniform(0.5, 1.0) * (1 if app.engine.room > 0 else 10))
 
 
 async def check_named(app: App, flow: str, run_id: UUID) -> None:

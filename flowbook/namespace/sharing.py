@@ -13,6 +13,7 @@ import datetime as dt
 import decimal
 import enum
 import fractions
+import mmap
 import pathlib
 import re
 import sys
@@ -168,9 +169,14 @@ class Sharing:
         root = next(iter(roots.values()))
         same = all(r is root for r in roots.values())
         if not same or root is None or not (root.flags.c_contiguous or root.flags.f_contiguous):
-            if any(found[key][0].flags.writeable for key in keys):
-                for key in keys[1:]:
-                    self.unstorable[found[key][1]] = f"it shares memory with {found[keys[0]][1]!r} in a way of its own"
+            for key in keys:
+                # What an extension holds in memory of its own (a tree of sklearn's) it hands out as arrays when it is
+                # pickled: they are no one's views. Memory that can be seen as bytes as well is another matter.
+                array, name = found[key]
+                if array.flags.writeable and isinstance(_memory(array), bytearray | mmap.mmap):
+                    self.unstorable[name] = f"it shares memory with {found[keys[0]][1]!r} in a way of its own"
+                else:
+                    self.unite(found[keys[0]][1], name)
             return
         first = found[keys[0]][1]
         start = root.__array_interface__["data"][0]

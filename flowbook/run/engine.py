@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +19,7 @@ from uuid import UUID
 
 from flowbook.capture import routing
 from flowbook.capture.collector import Collector
+from flowbook.clock import DICE
 from flowbook.errors import CodeMissing, StoreUnavailable
 from flowbook.graph.flow import Graph
 from flowbook.plan.records import Run, Status
@@ -277,7 +277,7 @@ class Engine:
         looked at twice a second, however many are waited for.
         """
         waiting = 1.0 if told or run_id not in self._parked else max(1.0, len(self._changed) / 2)
-        return POLL * waiting * random.uniform(0.5, 1.0)
+        return POLL * waiting * DICE.uniform(0.5, 1.0)
 
     async def work(self, queues: Sequence[str] = ("default",), concurrency: int = 16) -> None:
         """Claim what is due in these queues, for as long as this coroutine is not cancelled."""
@@ -371,7 +371,7 @@ class Engine:
             if claimed and self._queues is not None:
                 continue  # there may be more
             try:
-                async with asyncio.timeout(POLL * random.uniform(0.5, 1.0)):
+                async with asyncio.timeout(POLL * DICE.uniform(0.5, 1.0)):
                     await self._wake.wait()
             except TimeoutError:
                 pass  # the store's own poll says when to look at everything

@@ -9,11 +9,11 @@ Who waits for a place holds his run in memory. In one process no more attempts a
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
+from flowbook.clock import DICE
 from flowbook.codec import decode, encode
 from flowbook.errors import Undecodable, Unencodable
 from flowbook.graph.flow import graph
@@ -73,7 +73,7 @@ class Sharing:
             place = await self._store.fleet.acquire(self._namespace, name, limit, self._run, self._epoch)
             if place is not None:
                 return place
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            await asyncio.sleep(pause * DICE.uniform(0.5, 1.0))
             pause = min(2 * pause, LAST_LOOK)
 
     async def _at_its_time(self, policy: Policy, name: str, perform: Perform) -> Any:

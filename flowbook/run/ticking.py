@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from flowbook.clock import DICE
 from flowbook.errors import FlowbookError, StoreUnavailable
 from flowbook.plan.schedules import Schedule, Turn, turn
 from flowbook.ports import Due, NewFire, NewRun, Store
@@ -52,7 +52,7 @@ class Ticker:
             except Exception:
                 log.exception("flowbook: firing schedules failed; it is tried again")
             if wait > 0:
-                await asyncio.sleep(min(wait + LATER, LOOK * random.uniform(0.5, 1.0)))
+                await asyncio.sleep(min(wait + LATER, LOOK * DICE.uniform(0.5, 1.0)))
 
     async def tick(self) -> float:
         """Deal with what is due now; seconds until the next moment at the earliest."""

@@ -5,7 +5,6 @@ Owns: `Tools`. Refuses: making them (`app.py` puts them together) and using them
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from uuid import UUID
 
 from flowbook.capture.collector import Collector
 from flowbook.capture.figures import Studio
-from flowbook.clock import Clock
+from flowbook.clock import DICE, Clock
 from flowbook.errors import NotConnected
 from flowbook.graph.flow import Graph
 from flowbook.plan.records import Run
@@ -50,7 +49,7 @@ class Tools:
     """What steps have asked for; closed with the app."""
     always_suspend: bool = False
     """Drop the record after every step and fold it anew from the store: slow, and must change nothing."""
-    roll: Callable[[], float] = field(default=random.random)
+    roll: Callable[[], float] = field(default=DICE.random)
     define: Callable[[Graph], Awaitable[Definition]] = _nobody
     """Know a flow's code here and store its definition (the app's)."""
     start: Callable[[NewRun], Awaitable[tuple[RunRow, bool]]] = _nobody

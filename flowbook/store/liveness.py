@@ -22,7 +22,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import random
 import selectors
 import socket
 import threading
@@ -32,6 +31,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
+from flowbook.clock import DICE
 from flowbook.errors import StoreUnavailable
 from flowbook.store import statements as sql
 from flowbook.store import vital_statements as vital
@@ -225,7 +225,7 @@ class Liveness:
                 if connection is not None:
                     connection.abort()
             if not self._over():
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                await asyncio.sleep(pause * DICE.uniform(0.5, 1.0))
                 pause = max(pause, min(2 * pause + 0.02, LONGEST_BACK_OFF))
 
     async def _enlist(self, connection: Connection) -> None:
@@ -289,7 +289,7 @@ class Liveness:
             look = self._nudge.is_set()
             if look and not self._leaving:
                 self._nudge.clear()
-                await asyncio.sleep(random.uniform(0.0, 0.05))  # many come at once: look round once for all of them
+                await asyncio.sleep(DICE.uniform(0.0, 0.05))  # many come at once: look round once for all of them
 
     async def _look_round(self, connection: Connection) -> None:
         """See who the neighbour is, who is late, and, as the first in the ring, which runs have lost their owner."""

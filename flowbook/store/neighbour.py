@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from flowbook.clock import DICE
 from flowbook.store import vital_statements as sql
 from flowbook.store.driver import Connection, connect, went_away
 
@@ -157,7 +157,7 @@ class Watch:
             finally:
                 if connection is not None:
                     await connection.close(1.0)  # not an abort: a cancelled wait is still to be called off
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+            await asyncio.sleep(pause * DICE.uniform(0.5, 1.5))
             pause = min(2 * pause, 2.0)
 
     async def _watch(self, connection: Connection) -> None:

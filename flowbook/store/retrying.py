@@ -11,10 +11,10 @@ when it is back. What the database says about a statement (bad data, a violated 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from flowbook.clock import DICE
 from flowbook.errors import StoreUnavailable
 from flowbook.store.driver import Connection, Record, Statement, connect, went_away
 
@@ -31,7 +31,7 @@ def pauses() -> Iterator[float]:
     """
     pause = FIRST_PAUSE
     while True:
-        yield pause * (0.5 + random.random() / 2)
+        yield pause * (0.5 + DICE.random() / 2)
         pause = min(pause * 2, LONGEST_PAUSE)
 
 

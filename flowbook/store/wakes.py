@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Callable, Iterator
 from typing import Final
 from uuid import UUID
 
+from flowbook.clock import DICE
 from flowbook.store import vital_statements as sql
 from flowbook.store.driver import Connection, connect, went_away
 
@@ -114,7 +114,7 @@ class Wakes:
     async def _keep_polling(self) -> None:
         while True:
             # Jittered, so that a hundred workers do not ask in one moment.
-            await asyncio.sleep(self._poll * random.uniform(0.75, 1.25))
+            await asyncio.sleep(self._poll * DICE.uniform(0.75, 1.25))
             self._callback(None)
 
     async def _keep_listening(self) -> None:
@@ -142,7 +142,7 @@ class Wakes:
                 self._connected = False
                 if connection is not None:
                     connection.abort()
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            await asyncio.sleep(pause * DICE.uniform(0.5, 1.0))
             pause = min(2 * pause + 0.02, LONGEST_BACK_OFF)
 
     async def _notify(self, connection: Connection) -> None:

@@ -18,6 +18,7 @@ from jupyter_client.manager import KernelManager
 
 LIMIT = 120.0
 """Seconds after which a cell hangs."""
+ROOT = Path(__file__).resolve().parents[2]
 DOOR = "__import__('flowbook.jupyter.keeping', fromlist=['x'])"
 
 
@@ -29,7 +30,8 @@ class KeptKernel:
     """One kernel with a keeper in it."""
 
     def __init__(self, url: str, home: Path, cwd: Path) -> None:
-        env = {**os.environ, "FLOWBOOK_HOME": str(home), "MPLBACKEND": "agg", "PYTHONHASHSEED": "0"}
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        env = {**os.environ, "FLOWBOOK_HOME": str(home), "MPLBACKEND": "agg", "PYTHONPATH": path}
         self.manager = KernelManager(kernel_name="python3")
         self.manager.start_kernel(env=env, cwd=str(cwd))
         self.client = self.manager.client()
@@ -50,6 +52,11 @@ class KeptKernel:
         self.begin(source, cell)
         return self.end()
 
+    def plain(self, source: str) -> None:
+        """A cell without a checkpoint."""
+        reply = self._reply(self.client.execute(source, allow_stdin=False))
+        assert reply["status"] == "ok", "\n".join(reply.get("traceback", []))
+
     def begin(self, source: str, cell: str) -> None:
         """A cell begins; `end` waits for it."""
         self.ask(f"{DOOR}.before({source!r}, {cell!r})")
@@ -59,8 +66,18 @@ class KeptKernel:
         """The cell has ended and is kept."""
         reply = self._reply(self._sent)
         assert reply["status"] == "ok", "\n".join(reply.get("traceback", []))
+        said = self._said()
         answer: dict[str, Any] = json.loads(self.ask(f"{DOOR}.after(wait=True)"))
-        return answer
+        return {**answer, "said": said}
+
+    def dies(self, source: str, cell: str) -> None:
+        """A cell in the middle of which the kernel is killed, by itself: exactly there, and by a real SIGKILL."""
+        body = ast.parse(source).body
+        half = len(body) // 2
+        kill = ast.parse("import os as _os; _os.kill(_os.getpid(), 9)").body
+        self.begin(ast.unparse(ast.Module([*body[:half], *kill, *body[half:]], [])), cell)
+        self.manager.provisioner.process.wait()  # type: ignore[union-attr]
+        self.close()
 
     def restore(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """Put a checkpoint back; the report."""
@@ -79,6 +96,21 @@ class KeptKernel:
         if self.manager.has_kernel:
             self.manager.shutdown_kernel(now=True)
         self.manager.cleanup_resources()
+
+    def _said(self) -> str:
+        """What the cell has printed and shown, as text."""
+        said = ""
+        while True:
+            message = self.client.get_iopub_msg(timeout=LIMIT)
+            if message["parent_header"].get("msg_id") != self._sent:
+                continue
+            content = message["content"]
+            if message["msg_type"] == "stream":
+                said += content["text"]
+            elif message["msg_type"] in ("execute_result", "display_data"):
+                said += content["data"].get("text/plain", "") + "\n"
+            elif message["msg_type"] == "status" and content["execution_state"] == "idle":
+                return said
 
     def _reply(self, sent: str) -> dict[str, Any]:
         end = time.monotonic() + LIMIT

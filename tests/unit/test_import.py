@@ -94,3 +94,18 @@ def test_the_function_graph_is_not_hidden_by_the_package_of_that_name() -> None:
             "assert fb.graph('g', a).name == 'g'\nimport flowbook.plan.apply\nassert fb.graph('g', a).name == 'g'"
         )
         assert loaded(statement, ()) == []
+
+
+def test_no_module_of_ours_draws_from_the_notebooks_dice() -> None:
+    """`random.seed` in a cell means what it says, whatever an engine does meanwhile: `clock.DICE` is its own."""
+    import ast
+    from pathlib import Path
+
+    found = [
+        f"{file.name}:{node.lineno}"
+        for file in Path(flowbook.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "random"
+        if node.attr != "Random"
+    ]
+    assert found == []

@@ -34,7 +34,7 @@ def resumed(source: str) -> Notebook:
     return Notebook().run(source).resumed()
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(values=st.dictionaries(st.sampled_from("abcdef"), VALUES, min_size=1))
 def test_values_come_back_as_they_were(values: dict[str, Any]) -> None:
     """Whatever plain Python can say."""
@@ -46,7 +46,7 @@ def test_values_come_back_as_they_were(values: dict[str, Any]) -> None:
         assert type(other[name]) is type(value)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_what_was_one_object_is_one_object(data: st.DataObject) -> None:
     """Lists that hold each other in any way: whoever was the same is the same, whoever was not is not."""
@@ -76,7 +76,7 @@ def test_what_was_one_object_is_one_object(data: st.DataObject) -> None:
         same(lists[n], other[f"v{i}"])
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_views_are_views_of_the_same_memory(data: st.DataObject) -> None:
     """Any slices of slices: what a write to one changes in the others is the same after the resume."""
@@ -185,6 +185,7 @@ import matplotlib
 matplotlib.use("agg")
 from matplotlib.figure import Figure
 from sklearn.linear_model import LinearRegression
+from sklearn.tree import DecisionTreeClassifier
 df = pd.DataFrame({"n": [1, 2], "s": ["a", None], "t": pd.to_datetime(["2026-01-01", None]),
                    "c": pd.Categorical(["u", "v"])}, index=pd.Index(["p", "q"], name="k"))
 table = pa.table({"a": [1, 2, None]})
@@ -194,6 +195,8 @@ figure = Figure()
 axes = figure.subplots()
 line, = axes.plot([1, 2])
 model = LinearRegression().fit(np.array([[1.0], [2.0]]), [2.0, 4.0])
+tree = DecisionTreeClassifier().fit([[1.0], [2.0], [3.0]], [0, 1, 1])
+models = {"tree": tree, "model": model}
 masked = np.ma.array([1, 2], mask=[True, False])
 record = np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")])
 """
@@ -208,6 +211,7 @@ record = np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")])
     assert other["lazy"].collect().rows() == [(2, "y")]
     assert other["line"] in other["axes"].lines
     assert other["model"].predict([[3.0]])[0] == pytest.approx(6.0)
+    assert other["models"]["tree"] is other["tree"]
     assert other["masked"].mask.tolist() == [True, False]
     assert other["record"].dtype == notebook["record"].dtype
 
