@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from flowbook.plan.journal import Entry
@@ -53,6 +53,19 @@ class Defined:
     """By the database's clock; None: not stored yet."""
     ended_at: datetime | None = None
     """When it was taken back; None: it was not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that the doctor has looked at."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    """``warn``: it works, and not as well as it could; ``fail``: it does not work."""
+    about: str
+    """What was found."""
+    advice: str
+    """What to do; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 Owns: the root command, and turning every error of flowbook's into one line and an exit code. Refuses: what the commands
 do (`look.py`, `change.py`, `decide.py`, `travel.py`, `fleet.py`,
-`prepare.py`, `definitions.py`, `schedules.py`, `database.py`).
+`prepare.py`, `definitions.py`, `doctor.py`, `schedules.py`, `database.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,19 @@ from typing import Annotated
 
 import typer
 
-from flowbook.cli import change, database, decide, definitions, fleet, look, notebooks, prepare, schedules, travel
+from flowbook.cli import (
+    change,
+    database,
+    decide,
+    definitions,
+    doctor,
+    fleet,
+    look,
+    notebooks,
+    prepare,
+    schedules,
+    travel,
+)
 from flowbook.cli.exits import Exit, advice_on, exit_of
 from flowbook.cli.output import aside, complain, say
 from flowbook.errors import FlowbookError
@@ -36,6 +48,7 @@ travel.add_to(app)
 fleet.add_to(app)
 prepare.add_to(app)
 definitions.add_to(app)
+doctor.add_to(app)
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(database.app, name="db")
 

@@ -30,7 +30,7 @@ COMMANDS = [
     ["worker"], ["start"], ["flows"], ["definitions"], ["define"], ["undefine"],
     *(["schedule", verb] for verb in ("add", "list", "pause", "resume", "remove", "next", "history", "backfill")),
     ["db", "up"], ["db", "down"], ["db", "status"], ["db", "upgrade"], ["db", "url"], ["db", "psql"],
-    ["db", "gc"],
+    ["db", "gc"], ["doctor"],
 ]  # fmt: skip
 
 
