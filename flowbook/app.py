@@ -249,8 +249,7 @@ class App:
 
     outputs = printed.outputs
     evaluate = evaluating.evaluated
-    retry = conversing.retry
-    spent = conversing.spent
+    retry, spent, ask, replay = conversing.retry, conversing.spent, conversing.ask, conversing.replay
     define, undefine, defined, audit = defining.define, defining.undefine, defining.defined, defining.audit
 
     async def children(self, run_id: UUID) -> Sequence[RunRow]:

@@ -1,6 +1,7 @@
 """Conversing: how a run that has stopped goes on, and what agents' runs have spent.
 
-Owns: the retry of a failed run, with an edited state if somebody wants one, and what is used of a shared budget.
+Owns: the retry of a failed run, with an edited state if somebody wants one, the next question of a conversation, the
+replay of an agent's run with something else, and what is used of a shared budget.
 Refuses: the loop of agents (`agents/`), other code for a failed run (`fixing.py`) and the rules of what a fork keeps.
 """
 
@@ -10,14 +11,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from flowbook.errors import UsageError
+from flowbook.errors import ReplayMissed, UsageError
+from flowbook.graph.names import END
+from flowbook.observe.transcripts import FIELDS
 from flowbook.plan.records import Status
-from flowbook.ports import Spent
+from flowbook.ports import RunRow, Spent
 from flowbook.run.mail import once, retry_payload
 from flowbook.run.undoing import check_retry, has_compensations
 
 if TYPE_CHECKING:
     from flowbook.app import App
+    from flowbook.graph.flow import Graph
     from flowbook.handle import Run
 
 
@@ -58,3 +62,64 @@ async def retry(
 async def spent(app: App, budget: str) -> Spent:
     """What the runs of this namespace have used of a budget that they share; a verb of `App`."""
     return await app.store.budgets.spent(app.options.namespace, budget)
+
+
+async def ask(app: App, run_id: UUID, question: Any, *, graph: Graph | None = None, **edits: Any) -> Run:
+    """Ask an agent further: a run that begins where the conversation of this one has ended; a verb of `App`.
+
+    Nothing is copied: it is a fork behind the end. ``graph``: the agent that answers, if it was declared anew.
+    ``edits``: keys of the state (``budget``, ``model``, ``instructions``). Raises `UsageError` for a run that is no
+    agent's, or is not answered yet.
+    """
+    row = await _conversation(app, run_id)
+    if row.status is not Status.COMPLETED:
+        how = "wait for its answer" if not row.status.over else "retry it, or fork it where it failed"
+        raise UsageError(f"run {run_id} is {row.status}, so nothing can be asked behind its end: {how}")
+    given = {"question": question, "turns": [], **edits}
+    return await app.fork(run_id, at=END, edits=given, graph=graph)
+
+
+async def replay(
+    app: App,
+    run_id: UUID,
+    *,
+    at: str | None = None,
+    model: Any = None,
+    instructions: str | None = None,
+    live: bool = False,
+) -> Run:
+    """Run a conversation again with another model or other instructions; a verb of `App`.
+
+    What was said before the first turn that would be asked otherwise is kept, and costs nothing: that turn is ``at``,
+    by default the first one of the question. Without ``live=True`` no model is asked: a replay that differs nowhere
+    from what was recorded is the run itself, any other raises `ReplayMissed`. Tools that the model calls are called.
+    """
+    row = await _conversation(app, run_id)
+    changes = {k: v for k, v in (("model", model), ("instructions", instructions)) if v is not None}
+    view = await app.view(run_id)
+    asked = [s.path for s in view.steps if s.node == "ask_model" and "/" not in s.path]
+    own = [s.path for s in view.steps if s.path in asked and not s.kept]
+    if not changes and at is None:
+        if row.status is Status.COMPLETED:
+            await app.state(run_id)  # folded from its journal, or it says what is damaged
+            return await app.resume(run_id)
+        at = asked[-1] if asked else None
+    at = at or next(iter(own or asked), None)
+    if at is None:
+        raise UsageError(f"run {run_id} has asked no model yet, so there is nothing to replay")
+    if not live:
+        known = asked.index(at) if at in asked else len(asked)
+        raise ReplayMissed(
+            f"run {run_id} has no answer to what would be asked at {at}"
+            f"{' with another ' + ' and '.join(changes) if changes else ''}: {known} turns before it are recorded, "
+            f"{len(asked) - known} would be asked anew. Say live=True to have a model asked"
+        )
+    return await app.fork(run_id, at=at, edits=changes)
+
+
+async def _conversation(app: App, run_id: UUID) -> RunRow:
+    row = app._ours(await app.store.run(run_id))
+    fields = ((await app._spec(row)).get("state") or {}).get("fields") or {}
+    if not fields.keys() >= FIELDS:
+        raise UsageError(f"run {run_id} is of flow {row.flow!r}, which is no agent")
+    return row

@@ -63,6 +63,7 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── TurnsReached            FB602
     │   ├── AnswerCut               FB603
     │   ├── ModelFailed             FB604
+    │   ├── ReplayMissed            FB605
     │   ├── EvaluationRefused       FB620
     │   ├── SecretMissing           FB621
     │   └── ToolServerFailed        FB622
@@ -490,6 +491,12 @@ class ModelFailed(AgentError):
     """A server answered, and the answer says that it failed or says nothing."""
 
     code = "FB604"
+
+
+class ReplayMissed(AgentError):
+    """A replay would have to ask a model what it was not asked before, and was not told that it may."""
+
+    code = "FB605"
 
 
 class EvaluationRefused(AgentError):

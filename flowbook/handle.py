@@ -110,6 +110,16 @@ class Run:
         """Begin another run at one of its steps, with an edited state: ``await run.fork(at="judge#1", docs=[])``."""
         return await self.app.fork(self.id, at=at, edits=edits)
 
+    async def ask(self, question: Any, /, **edits: Any) -> Run:
+        """Ask an agent further: a run that goes on with the conversation of this one (`App.ask`)."""
+        return await self.app.ask(self.id, question, **edits)
+
+    async def replay(
+        self, *, at: str | None = None, model: Any = None, instructions: str | None = None, live: bool = False
+    ) -> Run:
+        """Run an agent's conversation again with something else (`App.replay`). Raises `ReplayMissed`."""
+        return await self.app.replay(self.id, at=at, model=model, instructions=instructions, live=live)
+
     async def at(self, where: str | int) -> Moment:
         """A run as it was at a step, after its outcome, or at a row of its journal. Raises `PointUnknown`."""
         from flowbook import travel  # 15 ms: only who travels pays for it

@@ -7,7 +7,7 @@ display is: a door puts functions into `SyncApp.display` and `.inspect`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
@@ -479,10 +479,21 @@ class SyncRun:
 
         Results that do not depend on that step are kept. See `App.fork`.
         """
-        fork = SyncRun(self._app, self._app.portal.call(self._app.app.fork(self.id, at=at, edits=edits)))
+        return self._begun(self._app.app.fork(self.id, at=at, edits=edits))
+
+    def ask(self, question: Any, /, **edits: Any) -> SyncRun:
+        """Ask an agent further: ``run.ask("And before?")`` goes on with this run's conversation (`App.ask`)."""
+        return self._begun(self._app.app.ask(self.id, question, **edits))
+
+    def replay(self, **changes: Any) -> SyncRun:
+        """Run an agent's conversation again: ``run.replay(model="gpt-5", live=True)`` (`App.replay`)."""
+        return self._begun(self._app.app.replay(self.id, **changes))
+
+    def _begun(self, made: Coroutine[Any, Any, Run]) -> SyncRun:
+        run = SyncRun(self._app, self._app.portal.call(made))
         if self._app.started is not None:
-            self._app.started(fork)
-        return fork
+            self._app.started(run)
+        return run
 
     def at(self, where: str | int) -> Moment:
         """What it was like at a step, or at a row of its journal: ``run.at("judge#1").state``."""

@@ -16,22 +16,25 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from flowbook.agents.messages import is_conversation, with_results
 from flowbook.codec import encode
 from flowbook.errors import CodeMissing, NotPortable, PointUnknown, SignatureRefused, StateError
 from flowbook.graph.changes import changed_nodes, changes, same_topology
 from flowbook.graph.flow import Graph
+from flowbook.graph.names import END
 from flowbook.graph.rebuild import rebuild
 from flowbook.graph.source import describe
 from flowbook.ids import new_id
 from flowbook.observe.diffs import Diff, Side, compare
 from flowbook.plan.apply import begin, fold
 from flowbook.plan.events import RunForked
-from flowbook.plan.forks import cut
+from flowbook.plan.forks import cut, cut_at_end
 from flowbook.plan.journal import Entry, to_entry
 from flowbook.plan.moments import moment
 from flowbook.plan.quotes import Reader
 from flowbook.plan.records import Run as Record
 from flowbook.plan.records import Token
+from flowbook.plan.spliced import spliced
 from flowbook.plan.traces import trace
 from flowbook.ports import NewFork, RunRow
 from flowbook.run.inputs import whole_input
@@ -73,10 +76,18 @@ async def fork(
     parent = app._ours(await app.store.run(run_id))
     graph, different = await _code_for_fork(app, parent, graph)
     beginning, entries = await history(app, parent, graph)
-    made = cut(graph, beginning, entries, at)
+    if at == END:
+        made = cut_at_end(graph, beginning, entries)
+        at = made.token.path
+    else:
+        made = cut(graph, beginning, entries, at)
+    values = made.token.view.values
+    if "results" in edits and is_conversation(values):
+        edits = with_results(values, edits)
     checked = _checked(graph, made.token, f"the fork at {at}", edits)
     definition = app._registered.get(graph.fingerprint) or await app._define(graph)
-    first = to_entry(RunForked(at, {**made.edits, **checked}, parent.id, different))
+    stored = {key: spliced(values.get(key), value) for key, value in checked.items()}
+    first = to_entry(RunForked(at, {**made.edits, **stored}, parent.id, different))
     new = NewFork(new_id(), parent.id, made.seq, made.without, definition.fingerprint, definition.version, first)
     row = await app.store.fork(new)
     return await app.engine.resume(row.id) if carry else row

@@ -20,7 +20,7 @@ from flowbook.agents.mcp import Sessions, mcp_sessions
 from flowbook.agents.models import WORTH_ANOTHER, Answer, Clients, Message, Question, answer, model_clients
 from flowbook.agents.parts import content
 from flowbook.agents.pricing import check_priced
-from flowbook.agents.settings import Budget, Model, Settings, models_of
+from flowbook.agents.settings import Budget, Model, Settings, asked_instead, models_of
 from flowbook.agents.tools import runnable, tool_of
 from flowbook.codec import fresh
 from flowbook.errors import DeclarationError
@@ -31,6 +31,8 @@ from flowbook.graph.flow import Graph, graph
 from flowbook.graph.step import Backoff, step
 
 MAX_TURNS = 20
+RECURSION = 1_000_000
+"""Turns are limited per question; a conversation may have many."""
 AGAIN = 2
 """How often a model may try again to answer in the form that is wanted."""
 BACKOFF = Backoff(initial=1.0, factor=2.0, max=30.0, jitter=True)
@@ -51,6 +53,10 @@ class Conversation(TypedDict, total=False):
     """The last answer's text, or what it says as ``output=`` wants it."""
     budget: Any
     """Limits of this run in place of the agent's: an `fb.Budget`, or ``{"usd": 1.0, "turns": 40}``."""
+    model: Any
+    """Who is asked in this run in place of the agent's models: a name, or an `fb.Model`."""
+    instructions: str
+    """What it is told in this run in place of the agent's instructions."""
 
 
 def agent(
@@ -112,6 +118,7 @@ def agent(
         outputs=("answer",),
         freeze={"settings": settings} | ({} if called else {"called": {}}),
         resources=[model_clients, mcp_sessions],
+        recursion_limit=RECURSION,
     )
 
 
@@ -128,7 +135,7 @@ async def turn(
     stored: Any, called: Any, output: type | None, history: Trim | None, state: Any, ctx: Any, clients: Clients
 ) -> dict[str, Any]:
     """Ask a model once: what it adds to the conversation. Raises `BudgetReached` and `TurnsReached` before it asks."""
-    settings = Settings.of(stored)
+    settings = asked_instead(Settings.of(stored), state.get("model"), state.get("instructions"))
     turns, messages = state.get("turns") or [], list(state.get("messages") or [])
     limits = Limits.of(settings, state.get("budget"))
     limits.check(turns, ctx)

@@ -95,6 +95,23 @@ class Settings:
         )
 
 
+def asked_instead(settings: Settings, model: Any, instructions: Any) -> Settings:
+    """Settings with what a run was given in their place (None: nothing). A name is a model where the agent's own is.
+
+    Raises `DeclarationError`.
+    """
+    if instructions is not None and not isinstance(instructions, str):
+        raise DeclarationError(f"instructions={instructions!r}: they are a text")
+    if isinstance(model, Mapping):
+        model = Model(**model)
+    if isinstance(model, str) and model:
+        model = replace(settings.models[0], name=model, price=None)
+    models = settings.models if model is None else models_of(model, ())
+    return replace(
+        settings, models=models, instructions=settings.instructions if instructions is None else instructions
+    )
+
+
 def models_of(model: str | Model, fallback: Sequence[str | Model]) -> tuple[Model, ...]:
     """All models of an agent, in the order in which they are tried. Raises `DeclarationError`."""
     for one in (model, *fallback):

@@ -46,7 +46,8 @@ ASK = Command(
     "%%ask researcher",
     options={
         "--new": "begin a new conversation",
-        "--key K": "re-attach to the run that has this key",
+        "--after RUN": "go on with the conversation of this run",
+        "--key K": "a conversation of its own, which this cell attaches to when it is run again",
         "--wait": "until the answer; raises what the run failed with",
     },
 )
@@ -87,16 +88,23 @@ class AgentMagics:
         question = (cell or "").strip()
         if not question:
             raise usage("%%ask needs a question below its first line")
-        given: dict[str, Any] = {"question": question}
-        before = None if "new" in it.options else self._last.get(name)
+        key, flow = it.options.get("key"), self._session.flow(name)
         try:
-            if before is not None:
-                given["messages"] = before.state["messages"]
-            run = self._session.app.start(self._session.flow(name), given, key=it.options.get("key"))
+            before = self._before(name, it)
+            if before is None or key is not None:
+                run = self._session.app.start(flow, {"question": question}, key=key)
+            else:
+                run = before.ask(question, graph=flow)
         except FlowbookError as error:
             raise brief(error) from None
         self._last[name] = run
         return self._shown(run, it)
+
+    def _before(self, name: str, it: Parsed) -> SyncRun | None:
+        """The run whose conversation a question goes on with; None: it begins one."""
+        if "after" in it.options:
+            return self._session.run(it.options["after"])
+        return None if "new" in it.options else self._last.get(name)
 
     def _parsed(self, command: Command, magic: str, line: str) -> Parsed | None:
         if line.strip() in ("", "--help", "-h", "?"):

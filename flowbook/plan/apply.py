@@ -48,6 +48,7 @@ from flowbook.plan.paths import node_of
 from flowbook.plan.quotes import filled
 from flowbook.plan.racing import standing, without_losers
 from flowbook.plan.records import NO_TROUBLE, ROOT, Child, Delta, HandedOut, Phase, Run, Status, Token, View, Waiting
+from flowbook.plan.spliced import whole
 from flowbook.plan.tokens import Movement
 from flowbook.plan.transitions import after
 
@@ -142,6 +143,7 @@ def apply(graph: Graph, run: Run, event: Event, seq: int | None = None) -> Run: 
             return replace(run, seq=seq)
         case RunForked(path, edits):
             # What is kept is the other run's, and so is undoing it.
+            run = onward(graph, run)
             return replace(_forked(run, _standing_at(run, path), edits), seq=seq, done=())
         case RunCompleted():
             return replace(run, seq=seq, status=status)
@@ -189,6 +191,16 @@ def lost_attempts(run: Run) -> tuple[tuple[str, int], ...]:
     )
 
 
+def onward(graph: Graph, run: Run) -> Run:
+    """A run that has come to its end, at its beginning again with the state that it has; any other as it is."""
+    root = run.tokens[ROOT]
+    if root.phase is not Phase.ENDED:
+        return run
+    movement = Movement(graph, {ROOT: replace(root, at="", path="", phase=Phase.READY)}, {}, run.counts)
+    movement.enter(movement.tokens[ROOT])
+    return replace(run, tokens=movement.tokens, scopes=movement.scopes, counts=movement.counts)
+
+
 def _forked(run: Run, token: Token, edits: Mapping[str, Any]) -> Run:
     """A run of its own: what was kept of the other one are results. Troubles, pauses and mail are its own affair."""
     tokens = {**run.tokens, token.id: _edited(token, edits)}
@@ -198,6 +210,7 @@ def _forked(run: Run, token: Token, edits: Mapping[str, Any]) -> Run:
 def _edited(token: Token, edits: Mapping[str, Any]) -> Token:
     if not edits:
         return token
+    edits = {key: whole(token.view.values.get(key), value) for key, value in edits.items()}
     # An edit sets a key, whatever its reducer; inside a branch it goes through the join as a step's update does.
     view = View({**token.view.values, **edits}, token.view.results)
     deltas = token.deltas if token.scope is None else (*token.deltas, Delta("", None, edits))

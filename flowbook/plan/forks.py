@@ -21,10 +21,10 @@ from typing import Any
 
 from flowbook.errors import IllegalTransition, PointUnknown
 from flowbook.graph.flow import Graph
-from flowbook.plan.apply import apply
+from flowbook.plan.apply import apply, onward
 from flowbook.plan.events import Event, RunForked
 from flowbook.plan.journal import KEPT, Entry, Kind, from_entry
-from flowbook.plan.records import Phase, Run, Token
+from flowbook.plan.records import ROOT, Phase, Run, Token
 from flowbook.plan.undoing import undone_in
 
 SHOWN = 30
@@ -70,6 +70,8 @@ def cut(graph: Graph, beginning: Run, entries: Iterable[Entry], at: str) -> Cut:
         touched |= _standing(run, points)
         reached.update(dict.fromkeys(run.ready))
         mover = _mover(run, entry.path)
+        if mover.phase is Phase.ENDED and entry.path == at:
+            touched |= {mover.id}  # the point is where it went on behind its end
         after = apply(graph, run, event, entry.seq)
         if mover.id in touched:
             gone.setdefault(entry.path, entry.seq)  # an edit stands before the outcome of its path
@@ -85,6 +87,8 @@ def cut(graph: Graph, beginning: Run, entries: Iterable[Entry], at: str) -> Cut:
     before = beginning
     for number, event in kept:
         before = apply(graph, before, event, min(number, 0))
+    if at not in before.ready:
+        before = onward(graph, before)
     token = before.at(at)
     if token is None:
         raise PointUnknown(
@@ -95,6 +99,26 @@ def cut(graph: Graph, beginning: Run, entries: Iterable[Entry], at: str) -> Cut:
             f"first of them: {', '.join(sorted(points - {at})[:SHOWN])}"
         )
     return Cut(seq, tuple(p for p, n in gone.items() if n <= seq), before, token, edits)
+
+
+def cut_at_end(graph: Graph, beginning: Run, entries: Iterable[Entry]) -> Cut:
+    """Cut a run behind all that it did: it begins again, with the state that it has come to.
+
+    Raises `PointUnknown` for one that has not come to its end, or that begins with several steps at once.
+    """
+    run, seq = beginning, 0
+    for entry in entries:
+        if entry.kind is Kind.UNDOING:
+            break
+        if entry.kind in KEPT:
+            run, seq = apply(graph, run, from_entry(entry), entry.seq), max(seq, entry.seq)
+    if run.tokens[ROOT].phase is not Phase.ENDED or run.halted is not None:
+        raise PointUnknown("a run goes on behind its end once it has come to it: this one has not, or a step ended it")
+    run = onward(graph, run)
+    root = run.tokens[ROOT]
+    if root.phase is not Phase.READY:
+        raise PointUnknown("a flow that begins with several steps at once has no step to go on with behind its end")
+    return Cut(seq, (), run, root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +156,8 @@ def _mover(run: Run, path: str) -> Token:
     for token in run.tokens.values():
         if token.phase is Phase.READY and (token.path == path or path.startswith((f"{token.path}/", f"{token.path}["))):
             return token
+    if (root := run.tokens[ROOT]).phase is Phase.ENDED:
+        return root  # a fork behind the end
     raise IllegalTransition(f"{path} had an outcome, but no token stands there: the journal is damaged")
 
 

@@ -46,9 +46,10 @@ from flowbook.plan.paths import node_of
 from flowbook.plan.pieces import InPieces
 from flowbook.plan.records import Call, Failure
 from flowbook.plan.sealed import Absent, Sealed
+from flowbook.plan.spliced import Spliced
 from flowbook.quick import quick
 
-PLACEHOLDERS = (Sealed, Absent, Mapped, ItemError, InPieces)
+PLACEHOLDERS = (Sealed, Absent, Mapped, ItemError, InPieces, Spliced)
 """Part of the journal's vocabulary: the codec decodes a class only if its module is loaded, so it is loaded here."""
 
 
