@@ -13,6 +13,7 @@ from typing import Any, Self, overload
 from uuid import UUID
 
 from flowbook import (
+    batches,
     changing,
     conversing,
     deciding,
@@ -223,7 +224,7 @@ class App:
         )  # fmt: skip
         started = await (self.engine.start(new) if session is None else self.engine.start_within(new, session))
         if not started.created:
-            await changing.attach(self, started.row, new, on_change)
+            await changing.attach(self, started.row, new, on_change, carry=carry and queue is None)
         elif name is not None:
             await working.check_named(self, name, started.row.id)
         return Run(self, started.row.id)
@@ -453,6 +454,7 @@ class App:
     # -- working -------------------------------------------------------------------------------------------------------
 
     schedule = scheduling.schedule
+    start_many, dead, retry_all = batches.start_many, batches.dead, batches.retry_all
 
     def schedules(self) -> scheduling.Schedules:
         """The schedules of this namespace: ``await`` it for all of them; its methods pause, resume, backfill, ..."""

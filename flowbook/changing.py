@@ -64,14 +64,16 @@ async def resume(app: App, run_id: UUID, *, on_change: OnChange = "own") -> Run:
     return Run(app, run_id)
 
 
-async def attach(app: App, row: RunRow, new: NewRun, on_change: OnChange) -> None:
-    """Attach to the run that has the key of a start. Raises `KeyConflict`, `CodeMissing`."""
+async def attach(app: App, row: RunRow, new: NewRun, on_change: OnChange, *, carry: bool = True) -> None:
+    """Attach to the run that has the key of a start; without ``carry`` it is left to others. Raises `KeyConflict`,
+    `CodeMissing`.
+    """
     same_input(row, new)
     _known(on_change)
     if on_change == "new" and row.status is Status.FAILED and row.fingerprint != new.fingerprint:
         await resume(app, row.id, on_change="new")
         return
-    if row.status.over:
+    if row.status.over or not carry:
         return
     if row.fingerprint != new.fingerprint and not app.engine.knows(row.fingerprint):
         if not await _is_orphan(app, row):

@@ -7,14 +7,14 @@ display is: a door puts functions into `SyncApp.display` and `.inspect`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 from uuid import UUID
 
 from flowbook import evaluating
 from flowbook.app import App
+from flowbook.batches import DeadLetters, Retried
 from flowbook.defining import Audited
 from flowbook.errors import UsageError
 from flowbook.graph import launch
@@ -31,13 +31,14 @@ from flowbook.observe.views import RunView, StepView
 from flowbook.plan.outputs import Output
 from flowbook.plan.query import MOST_COUNTED, Count, RunQuery, RunSummary
 from flowbook.plan.records import Failure, Status
-from flowbook.plan.schedules import Fire, Schedule
+from flowbook.plan.schedules import Schedule
 from flowbook.ports import Defined, KeptProof, RunRow
 from flowbook.query import Filters, Page, Runs, said
 from flowbook.rows import Registered
 from flowbook.run.deciding import Answered
 from flowbook.run.portal import TICK, Portal
 from flowbook.run.saying import NOTHING
+from flowbook.sync_schedules import SyncSchedules
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,9 +189,21 @@ class SyncApp:
         """See `App.schedule`."""
         return self.portal.call(self.app.schedule(flow, cron, **options))
 
+    def start_many(self, flow: Graph | str, inputs: Iterable[Mapping[str, Any]], **options: Any) -> list[SyncRun]:
+        """See `App.start_many`."""
+        return [SyncRun(self, run) for run in self.portal.call(self.app.start_many(flow, inputs, **options))]
+
+    def dead(self, **conditions: Any) -> list[DeadLetters]:
+        """See `App.dead`."""
+        return self.portal.call(self.app.dead(**conditions))
+
+    def retry_all(self, **conditions: Any) -> Retried:
+        """See `App.retry_all`."""
+        return self.portal.call(self.app.retry_all(**conditions))
+
     def schedules(self) -> SyncSchedules:
         """The schedules of this namespace, by name. See `App.schedules`."""
-        return SyncSchedules(self)
+        return SyncSchedules(self.app, self.portal)
 
     def inbox(self, *, flow: str | None = None, run: SyncRun | None = None, limit: int = 100) -> Decisions:
         """See `App.inbox`."""
@@ -232,56 +245,6 @@ class SyncApp:
 
 def _id(run: SyncRun | str | UUID | None) -> str | UUID | None:
     return run.id if isinstance(run, SyncRun) else run
-
-
-class SyncSchedules(Sequence[Schedule]):
-    """The schedules of an app as a list, and what can be done to them, without ``await``. See `Schedules`."""
-
-    def __init__(self, app: SyncApp) -> None:
-        self._app, self._all = app, app.app.schedules()
-
-    def _rows(self) -> Sequence[Schedule]:
-        async def ask() -> Sequence[Schedule]:
-            return await self._all
-
-        return self._app.portal.call(ask())
-
-    def __len__(self) -> int:
-        return len(self._rows())
-
-    def __getitem__(self, place: Any) -> Any:
-        return self._rows()[place]
-
-    def get(self, name: str) -> Schedule:
-        """See `Schedules.get`."""
-        return self._app.portal.call(self._all.get(name))
-
-    def pause(self, name: str) -> Schedule:
-        """See `Schedules.pause`."""
-        return self._app.portal.call(self._all.pause(name))
-
-    def resume(self, name: str) -> Schedule:
-        """See `Schedules.resume`."""
-        return self._app.portal.call(self._all.resume(name))
-
-    def remove(self, name: str) -> Schedule:
-        """See `Schedules.remove`."""
-        return self._app.portal.call(self._all.remove(name))
-
-    def next(self, name: str, number: int = 5) -> list[datetime]:
-        """See `Schedules.next`."""
-        return self._app.portal.call(self._all.next(name, number))
-
-    def history(self, name: str, limit: int = 50, before: datetime | None = None) -> Sequence[Fire]:
-        """See `Schedules.history`."""
-        return self._app.portal.call(self._all.history(name, limit, before))
-
-    def backfill(self, name: str, since: datetime, until: datetime) -> list[Fire]:
-        """See `Schedules.backfill`."""
-        return self._app.portal.call(self._all.backfill(name, since, until))
-
-    def __repr__(self) -> str:
-        return f"<schedules {', '.join(s.name for s in self._rows()) or 'none'}>"
 
 
 class SyncStream:

@@ -1,7 +1,7 @@
 """``flowbook``: the commands put together.
 
 Owns: the root command, and turning every error of flowbook's into one line and an exit code. Refuses: what the commands
-do (`look.py`, `change.py`, `decide.py`, `travel.py`, `fleet.py`,
+do (`look.py`, `change.py`, `decide.py`, `travel.py`, `fleet.py`, `letters.py`,
 `prepare.py`, `definitions.py`, `doctor.py`, `schedules.py`, `database.py`).
 """
 
@@ -20,6 +20,7 @@ from flowbook.cli import (
     definitions,
     doctor,
     fleet,
+    letters,
     look,
     notebooks,
     prepare,
@@ -46,6 +47,7 @@ change.add_to(app)
 decide.add_to(app)
 travel.add_to(app)
 fleet.add_to(app)
+letters.add_to(app)
 prepare.add_to(app)
 definitions.add_to(app)
 doctor.add_to(app)

@@ -37,7 +37,7 @@ from flowbook.show.proved import proof_html, proof_plain
 from flowbook.show.schedules import schedules_html, schedules_plain
 from flowbook.show.text import flow_plain, run_plain, runs_plain
 from flowbook.show.transcript import transcript_html, transcript_plain
-from flowbook.sync import SyncSchedules
+from flowbook.sync_schedules import SyncSchedules
 
 Form = Callable[[Any], str]
 

@@ -27,7 +27,7 @@ from flowbook.plan.records import Status
 COMMANDS = [
     ["runs"], ["show"], ["journal"], ["resume"], ["retry"], ["cancel"],
     ["plan"], ["prove"], ["promote"], ["export"],
-    ["worker"], ["start"], ["flows"], ["definitions"], ["define"], ["undefine"],
+    ["worker"], ["start"], ["flows"], ["dead"], ["queues"], ["definitions"], ["define"], ["undefine"],
     *(["schedule", verb] for verb in ("add", "list", "pause", "resume", "remove", "next", "history", "backfill")),
     ["db", "up"], ["db", "down"], ["db", "status"], ["db", "upgrade"], ["db", "url"], ["db", "psql"],
     ["db", "gc"], ["doctor"],
