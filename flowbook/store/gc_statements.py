@@ -21,6 +21,10 @@ BELONGS: Final = ("journal", "mailbox", "snapshot", "chunk", "output")
 _IN_PIECES: Final = """select decode(found[1], 'base64') from flowbook.{},
        regexp_matches(encode(input, 'escape'), '"bytes","([A-Za-z0-9+/]{{43}}=)"', 'g') as found
        where position('InPieces'::bytea in input) > 0"""
+_HEX: Final = """select decode(found[1], 'hex') from flowbook.{table},
+       regexp_matches(encode({column}, 'escape'), '"([0-9a-f]{{64}})"', 'g') as found
+       where {where}"""
+_MANIFEST: Final = """size < 16777216 and substring(bytes from 1 for 10) = '{"ambient"'::bytea"""
 REFERENCES: Final = (
     f"select payload as digest from flowbook.journal where codec = {BLOB}",
     f"select payload from flowbook.output where codec = {BLOB}",
@@ -29,6 +33,11 @@ REFERENCES: Final = (
     # the same length count as digests as well, which keeps a blob for longer and loses none.
     _IN_PIECES.format("run"),
     _IN_PIECES.format("schedule"),
+    # What the cells of notebooks have kept: a cell's row names a manifest, a manifest its pieces (which therefore go
+    # one sweep after it), the record of a `%%step` has its manifest in it. All of them are JSON with digests in hex.
+    _HEX.format(table="journal", column="payload", where=f"path like 'cell\\_%' and codec <> {BLOB}"),
+    _HEX.format(table="cache_entry", column="payload", where="namespace = '%%step'"),
+    _HEX.format(table="blob", column="bytes", where=_MANIFEST),
 )
 """Everything that says that a blob is still wanted. Whoever keeps digests elsewhere adds a line."""
 

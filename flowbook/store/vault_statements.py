@@ -20,14 +20,20 @@ BLOBS_TOUCH: Final = Statement(
 NOTE: Final = Statement(
     "note",
     """
-    insert into flowbook.cache_entry (namespace, key, payload) values ('%%step', $1, $2)
-    on conflict (namespace, key) do update set payload = excluded.payload, created_at = now(), used_at = now()
+    insert into flowbook.cache_entry (namespace, key, payload, expires_at)
+    values ('%%step', $1, $2, now() + interval '90 days')
+    on conflict (namespace, key) do update
+    set payload = excluded.payload, created_at = now(), used_at = now(), expires_at = excluded.expires_at
     """,
-    "What a cell has given for the code and the inputs that the key is the digest of.",
+    "What a cell has given for the code and the inputs that the key is the digest of. gc takes what nobody has asked "
+    "for in ninety days.",
 )
 
 NOTED: Final = Statement(
     "noted",
-    "update flowbook.cache_entry set used_at = now() where namespace = '%%step' and key = $1 returning payload",
+    """
+    update flowbook.cache_entry set used_at = now(), expires_at = now() + interval '90 days'
+    where namespace = '%%step' and key = $1 returning payload
+    """,
     "Reading it is using it.",
 )

@@ -8,10 +8,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from flowbook.codec import encode
 from flowbook.errors import StoreUnavailable
+from flowbook.namespace.manifest import digests
+from flowbook.namespace.saving import identity
+from flowbook.namespace.steps import Kept, Restored
 from flowbook.namespace.vault import MemoryVault, Vault, digest
 from flowbook.store.migrate import upgrade
 from flowbook.store.vault import PostgresVault
+from tests.contract.test_gc import over
+from tests.contract.worlds import PostgresWorld, outcome, own
+from tests.unit.namespace.notebooks import Notebook
+from tests.unit.namespace.test_steps import Session
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -56,3 +64,35 @@ def test_a_vault_that_was_closed_says_so(fresh_database: str) -> None:
     vault.close()
     with pytest.raises(StoreUnavailable, match="closed"):
         vault.has([b"x"])
+
+
+def test_gc_leaves_what_a_cell_has_kept_until_its_run_goes(fresh_database: str) -> None:
+    """The cell's row names the manifest, the manifest its pieces; a `%%step` has a record of its own."""
+    asyncio.run(upgrade(fresh_database))
+    vault = PostgresVault(fresh_database)
+    try:
+        manifest = Notebook(vault).run("text = 'x' * 100_000").manifest
+        assert isinstance(Session(vault).step("other = 'y' * 100_000"), Kept)
+        pieces = {*digests(manifest), identity(manifest)}
+        assert len(pieces) > 1
+
+        async def swept() -> None:
+            world = PostgresWorld(fresh_database)
+            store = await world.worker()
+            try:
+                row = await own(store)
+                kept = {"memory": {"checkpoint": identity(manifest).hex()}}
+                await store.append(row.id, row.epoch, [outcome("cell_1#1", encode(kept))])
+                await store.housekeeping.gc(0.0, unused=0.0)
+                assert vault.has(pieces) == pieces
+                await over(store, row)
+                for _ in range(2):  # a manifest, then what it named
+                    await store.housekeeping.gc(0.0, unused=0.0)
+            finally:
+                await world.close()
+
+        asyncio.run(swept())
+        assert vault.has(pieces) == set()
+        assert isinstance(Session(vault).step("other = 'y' * 100_000"), Restored)
+    finally:
+        vault.close()

@@ -19,7 +19,7 @@ KEY = b"k" * 32
 class Notebook:
     """One namespace and its keeper."""
 
-    def __init__(self, vault: MemoryVault | None = None, key: bytes = KEY) -> None:
+    def __init__(self, vault: Any = None, key: bytes = KEY) -> None:
         self.namespace: dict[str, Any] = {"__name__": "__main__"}
         self.vault = vault if vault is not None else MemoryVault()
         self.keeper = Keeper(self.namespace, self.vault, key)

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from flowbook.namespace.reads import reads
-from flowbook.namespace.steps import Begun, Call, Kept, Restored, Steps
+from flowbook.namespace.steps import Begun, Call, Kept, Restored, Steps, StepVault
 from flowbook.namespace.vault import MemoryVault
 
 KEY = b"k" * 32
@@ -17,7 +17,7 @@ KEY = b"k" * 32
 class Session:
     """One kernel on a notebook, and its steps."""
 
-    def __init__(self, vault: MemoryVault, key: bytes = KEY, notebook: str = "a.ipynb") -> None:
+    def __init__(self, vault: StepVault, key: bytes = KEY, notebook: str = "a.ipynb") -> None:
         self.namespace: dict[str, object] = {"__name__": "__main__"}
         self.steps = Steps(self.namespace, vault, key, notebook)
 
