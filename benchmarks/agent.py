@@ -24,7 +24,7 @@ from flowbook.agents import loop
 from flowbook.testing.model import Asked, ScriptedModel
 from flowbook.testing.wire import Reply
 
-TURNS, TEXT = 800, 900
+TURNS, TEXT, ASKED = 800, 900, 40
 STORED = """
 select (select coalesce(sum(pg_column_size(payload)), 0) from flowbook.journal)
      + (select coalesce(sum(pg_column_size(payload)), 0) from flowbook.snapshot)
@@ -61,16 +61,21 @@ async def agent(ctx: c.Ctx) -> dict[str, Any]:
         at = fb.Model("m", base_url=served.stdout.readline().strip())
         made = fb.agent("long", "You look things up.", model=at, tools=[look], max_turns=turns)
         async with fb.connect(ctx.url) as app:
-            loop.answer = _noting(loop.answer, asking, spent)  # type: ignore[attr-defined]
+            real = loop.answer  # type: ignore[attr-defined]
+            loop.answer = _noting(real, asking, spent)  # type: ignore[attr-defined]
             run = await app.start(made, question="Look at all of it.")
             await run.result()
             messages = (await run.state())["messages"]
+            loop.answer = real  # type: ignore[attr-defined]
+            firsts = await first_tokens(app)
         served.terminate()
     said = sum(len(json.dumps(m, ensure_ascii=False)) for m in messages)
     payloads, whole, snapshots = map(int, c.psql(STORED, ctx.db)[0])
     first, last = _median(spent, 5, 15), _median(spent, turns - 11, turns - 1)
     first_asked, last_asked = _median(asking, 5, 15), _median(asking, turns - 11, turns - 1)
     return {
+        "first_token_p50_ms": round(statistics.median(firsts), 1),
+        "first_token_p95_ms": round(statistics.quantiles(firsts, n=20)[-1], 1),
         "turns": turns,
         "messages_kB": round(said / 1000, 1),
         "stored_kB": round(payloads / 1000, 1),
@@ -83,6 +88,25 @@ async def agent(ctx: c.Ctx) -> dict[str, Any]:
         f"request_{turns}_ms": c.ms(last_asked),
         "last_to_first": round((last + last_asked) / (first + first_asked), 2),
     }
+
+
+async def first_tokens(app: fb.App) -> list[float]:
+    """Milliseconds from a request's arrival at a server of this process to the first word of its answer at a reader.
+
+    The server answers at once, so the first word leaves later than that, and the way of it is shorter.
+    """
+    took: list[float] = []
+    with ScriptedModel() as model:
+        model.on("", "Here are some words, one after the other, as models say them. " * 3, pace=0.002)
+        quick = fb.agent("quick", "Be quick.", model=fb.Model("m", base_url=model.base_url))
+        for _ in range(ASKED):
+            run = await app.start(quick, question="Say it.")
+            async for event in run.stream():
+                if isinstance(event, fb.events.Streamed):
+                    took.append((time.monotonic() - model.requests[-1].at) * 1000)
+                    break
+            await run.result()
+    return took
 
 
 class LongTalk(ScriptedModel):

@@ -106,6 +106,8 @@ def verdicts(results: Results, limit: str) -> Iterator[tuple[str, str, bool]]:
     if agent:
         stored, later = agent[0]["stored_per_byte"], agent[0]["last_to_first"]
         yield "AGENT, 800 turns: stored <= 1.3x of the messages", f"{stored:g}x", stored <= 1.3
+        first = agent[0]["first_token_p50_ms"]
+        yield "AGENT: the first token is with its reader within 30 ms (p50)", f"{first:g} ms", first <= 30
         yield "AGENT: turn 800 <= 1.3x of turn 10 (CPU, with its request)", f"{later:g}x", later <= 1.3
     growth = results.get(("flowbook", "W6"))
     if growth:

@@ -64,6 +64,7 @@ Owns: the classes, their codes, their messages. Refuses: logic, imports from the
     │   ├── AnswerCut               FB603
     │   ├── ModelFailed             FB604
     │   ├── ReplayMissed            FB605
+    │   ├── AnswerTooLong           FB606
     │   ├── EvaluationRefused       FB620
     │   ├── SecretMissing           FB621
     │   └── ToolServerFailed        FB622
@@ -497,6 +498,12 @@ class ReplayMissed(AgentError):
     """A replay would have to ask a model what it was not asked before, and was not told that it may."""
 
     code = "FB605"
+
+
+class AnswerTooLong(AgentError):
+    """A model went on and on, and was not listened to any longer; asking again would cost as much."""
+
+    code = "FB606"
 
 
 class EvaluationRefused(AgentError):

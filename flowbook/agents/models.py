@@ -20,7 +20,7 @@ from typing import Any
 from flowbook.agents.dialects import for_chat, items
 from flowbook.agents.pricing import cost
 from flowbook.agents.settings import Model
-from flowbook.errors import AnswerCut, ModelFailed
+from flowbook.errors import AnswerCut, AnswerTooLong, ModelFailed
 from flowbook.graph.resource import resource
 from flowbook.secret import Secret, register
 
@@ -31,8 +31,11 @@ WORTH_ANOTHER = (
     "InternalServerError",
     "AnswerCut",
     "ModelFailed",
+    "StepTimeout",
 )
 """Exceptions after which asking again may help."""
+LONGEST = 2_000_000
+"""Characters of an answer: a model that goes on and on is stopped."""
 NO_KEY = "none"
 """Sent to servers of one's own where no key is set."""
 
@@ -107,7 +110,7 @@ async def answer(clients: Clients, models: Sequence[Model], question: Question, 
     """Ask the first model, and the next one if it does not answer.
 
     Raises what the last one raised, with what the others said as notes; `AnswerCut` for a stream that ended too early,
-    `ModelFailed` for an answer with nothing in it.
+    `AnswerTooLong`, `ModelFailed` for an answer with nothing in it.
     """
     troubles: list[str] = []
     for model in models:
@@ -115,7 +118,9 @@ async def answer(clients: Clients, models: Sequence[Model], question: Question, 
         try:
             client = await clients.of(model)
             ask = _responses if model.api == "responses" else _chat
-            message, (given, made, cached), thinking = await ask(client, model, question, on_text)
+            message, (given, made, cached), thinking, short = await ask(
+                client, model, question, _counted(model, on_text)
+            )
         except Exception as error:
             if model is models[-1]:
                 for trouble in troubles:
@@ -133,14 +138,33 @@ async def answer(clients: Clients, models: Sequence[Model], question: Question, 
         }
         if thinking:
             turn["thinking"] = thinking
+        if short:
+            troubles.append("its answer was cut off at the limit of its tokens")
         if troubles:
             turn["troubles"] = troubles
         return Answer(message, turn)
     raise ModelFailed("an agent has at least one model")
 
 
-Told = tuple[Message, tuple[int, int, int], str]
-"""A message, tokens (in, out, cached), and what the model thought before."""
+Told = tuple[Message, tuple[int, int, int], str, bool]
+"""A message, tokens (in, out, cached), what the model thought before, and whether its limit of tokens cut it off."""
+
+
+def _counted(model: Model, on_text: OnText) -> OnText:
+    """Hands pieces on until there are too many of them."""
+    length = 0
+
+    async def counted(text: str) -> None:
+        nonlocal length
+        length += len(text)
+        if length > LONGEST:
+            raise AnswerTooLong(
+                f"{model.name} has answered with more than {LONGEST:,} characters, and was not listened to any longer: "
+                "nothing of it is kept. Give it a limit of tokens, or clearer instructions"
+            )
+        await on_text(text)
+
+    return counted
 
 
 _CUT = "{} stopped in the middle of its answer; what had come is not kept as an answer"
@@ -174,12 +198,12 @@ async def _chat(client: Any, model: Model, question: Question, on_text: OnText) 
                     await on_text(choice.delta.content)
     if reason is None:
         raise AnswerCut(_CUT.format(model.name))
-    said = state.get_final_completion().choices[0].message
+    said = state.current_completion_snapshot.choices[0].message  # the final one refuses what was cut off
     calls = [(c.id, c.function.name, c.function.arguments) for c in said.tool_calls or ()]
     message = _message(model, said.content or said.refusal or "", calls)
     cached = getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", 0) or 0
     tokens = (0, 0, 0) if usage is None else (usage.prompt_tokens, usage.completion_tokens, cached)
-    return message, tokens, "".join(thinking)
+    return message, tokens, "".join(thinking), reason == "length"
 
 
 def _as_it_is(**conversation: Sequence[Message]) -> dict[str, Any]:
@@ -216,7 +240,7 @@ async def _responses(client: Any, model: Model, question: Question, on_text: OnT
     usage = whole.usage
     cached = getattr(getattr(usage, "input_tokens_details", None), "cached_tokens", 0) or 0
     tokens = (0, 0, 0) if usage is None else (usage.input_tokens, usage.output_tokens, cached)
-    return message, tokens, "\n".join(summaries)
+    return message, tokens, "\n".join(summaries), whole.status == "incomplete"
 
 
 def _message(model: Model, text: str, calls: Sequence[tuple[str, str, str]]) -> Message:

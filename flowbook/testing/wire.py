@@ -24,6 +24,8 @@ class Reply:
     cut_after: int | None = None
     usage: tuple[int, int] | None = None
     thinking: str = ""
+    finish: str = ""
+    """Why it ended, where it is not the usual reason: ``length``."""
 
     def tokens(self, body: Mapping[str, Any]) -> tuple[int, int]:
         """(in, out), by the usual rule of thumb of four characters each where nothing else was said."""
@@ -90,7 +92,7 @@ class Chat:
         frame = self._frame(model, "chat.completion.chunk")
         for delta in deltas:
             yield frame | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
-        reason = "tool_calls" if reply.calls else "stop"
+        reason = reply.finish or ("tool_calls" if reply.calls else "stop")
         yield frame | {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
         if (body.get("stream_options") or {}).get("include_usage"):
             yield frame | {"choices": [], "usage": self._usage(reply, body)}

@@ -8,6 +8,7 @@ has come to.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -17,6 +18,7 @@ import openai  # noqa: F401  the zygote pays for it, and not each of its victims
 
 import flowbook as fb
 import flowbook.connecting
+from flowbook.errors import AlreadyAnswered, RunOver
 from flowbook.store import driver
 from tests.crash.zygotes import Tell, killing, serve
 
@@ -51,7 +53,8 @@ async def carry(request: dict[str, Any]) -> Any:
         run = await app.start(clerk(request["model"], request["key"]), question="Take notes.", key=request["key"])
         async for event in run.stream():
             if isinstance(event, fb.events.WaitBegan) and not request.get("silent"):
-                await run.approve(event.path)
+                with contextlib.suppress(AlreadyAnswered, RunOver):  # by the process that was killed
+                    await run.approve(event.path)
         return [await run.result(timeout=60), (await run.state())["messages"]]
 
 
