@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Also in force while pip builds our own package, so that the build tool is the pinned one.
 export PIP_CONSTRAINT := constraints.txt
 
-.PHONY: demo test lint types format suspend bench crash clean help
+.PHONY: demo test lint types format suspend bench crash suites clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -45,6 +45,9 @@ suspend: $(STAMP)  ## every test with runs that are folded anew after each of th
 
 bench: $(STAMP)  ## measure; prints a table
 	@$(PY) benchmarks/run.py $(ARGS)
+
+suites: $(STAMP)  ## papermill's and nbclient's own tests, papermill's with flowbook as its engine
+	@$(PY) scripts/suites.py $(ARGS)
 
 clean:  ## forget .venv, caches and what was built
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

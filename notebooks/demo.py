@@ -1,4 +1,4 @@
-"""The demo: the quickstart notebook, killed half-way and carried on. `make demo` runs this.
+"""The demo: the quickstart notebook, killed half-way and carried on, then a papermill job. `make demo` runs this.
 
 Owns: the story, told in plain words, and the proof of each of its claims from the database and from a ledger that
 flowbook knows nothing of. Ends with 1 if a claim does not hold. Refuses: leaving anything running, or touching a
@@ -117,6 +117,9 @@ def main() -> int:
             run_id, before = act_one(story, app, players)
             act_two(story, app, players, run_id, before)
             prove(story, app, run_id, before, players)
+            from notebooks.demo_job import job
+
+            job(story, app, PLACE, HOME, PATIENCE)
     finally:
         for player in players:
             player.end()

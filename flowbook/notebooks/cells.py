@@ -43,9 +43,9 @@ class Cell:
 
     @property
     def shown(self) -> str:
-        """Its first telling line, for people."""
+        """Its first telling line, for people: no comment and no import."""
         lines = [line.strip() for line in self.source.splitlines()]
-        telling = [line for line in lines if line and not line.startswith(("#", "%%"))]
+        telling = [line for line in lines if line and not line.startswith(("#", "%%", "import ", "from "))]
         first = (telling or [line for line in lines if line] or [""])[0]
         return first if len(first) <= 60 else first[:59] + "…"
 

@@ -59,6 +59,8 @@ class Vitals:
         """Note how large it is now; cheap."""
         if self.pid is None:
             return
+        for path in _counters(self.pid):  # again and again: a process may be put into another group
+            self._counters.setdefault(path, _kills(path))
         with contextlib.suppress(OSError, ValueError, IndexError):
             pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
             self.resident = max(self.resident, pages * os.sysconf("SC_PAGE_SIZE"))

@@ -212,6 +212,8 @@ def value_text(value: Any) -> str:
     """A value as a short text."""
     if isinstance(value, str | int | float | bool | None):
         return repr(value)
+    if isinstance(value, dict) and isinstance(value.get("shown"), str) and "chain" in value:
+        return value["shown"] or "no output"  # what a notebook's cell has left (`notebooks/records.py`)
     if isinstance(value, list | tuple | set | frozenset | dict) and len(value) > 6:
         return f"{type(value).__name__} of {len(value)}"
     try:

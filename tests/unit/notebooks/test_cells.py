@@ -67,8 +67,8 @@ def test_a_flow_is_called_as_its_notebook(path: str, name: str) -> None:
 
 
 def test_a_cell_is_told_by_its_first_telling_line() -> None:
-    """Comments and magics are not what it does."""
-    assert steps_of(book("# load\n\ndf = load()"))[0].shown == "df = load()"
+    """Comments, magics and imports are not what it does."""
+    assert steps_of(book("# load\n\nimport a\nfrom b import c\ndf = load()"))[0].shown == "df = load()"
     assert steps_of(book("# nothing else"))[0].shown == "# nothing else"
     assert len(steps_of(book("x = " + "1" * 100))[0].shown) == 60
 
