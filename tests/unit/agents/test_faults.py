@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -45,9 +45,8 @@ async def app(always_suspend: bool) -> AsyncIterator[App]:
 
 
 @pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "BACKOFF", Backoff(initial=0.01, factor=1.0, max=0.01))
-    yield
 
 
 async def asked(app: App, model: ScriptedModel, **options: Any) -> tuple[Any, Any]:
