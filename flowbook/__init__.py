@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowbook import db as db
     from flowbook import logs as logs
+    from flowbook import telemetry as telemetry
     from flowbook.agents.loop import agent as agent
     from flowbook.agents.mcp import mcp as mcp
     from flowbook.agents.parts import File as File
@@ -121,6 +122,7 @@ _MODULES = {
     "db": "db",  # needs SQLAlchemy
     "events": "observe.events",
     "logs": "logs",
+    "telemetry": "telemetry",  # needs opentelemetry, the extra `otel`
 }
 
 __all__ = [

@@ -90,6 +90,8 @@ class App:
         self._watches: dict[UUID, Watch] = {}
         self.readers = Readers()
         self.hooks = hooks.Hooks(self)
+        self.marked: Callable[[str, Mapping[str, Any]], Mapping[str, Any]] = lambda _, metadata: metadata
+        """What a run of a flow gets as its metadata (`flowbook.telemetry` adds the trace that it belongs to)."""
         self._workers: set[asyncio.Task[None]] = set()
         self.grace = 2.0
         """Seconds that bodies get to end by themselves when the app closes; then they are stopped, and the runs that
@@ -219,7 +221,7 @@ class App:
         data, digest, searchable = await stored_input(self.store, graph, {**(input or {}), **more}, key)
         new = NewRun(
             new_id(), definition.namespace, graph.name, definition.fingerprint, definition.version, data, digest,
-            key=key, queue=queue or "default", metadata=metadata or {}, priority=priority,
+            key=key, queue=queue or "default", metadata=self.marked(graph.name, metadata or {}), priority=priority,
             claim=session is None and carry and queue is None, searchable=searchable,
         )  # fmt: skip
         started = await (self.engine.start(new) if session is None else self.engine.start_within(new, session))

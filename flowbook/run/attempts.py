@@ -11,6 +11,7 @@ import functools
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import MappingProxyType
@@ -82,6 +83,9 @@ class Bench:
     sharing: Sharing
     """What its steps ask of all workers together."""
 
+    around: Callable[[StartStep], AbstractContextManager[Any]] | None = None
+    """What a body runs within (a span); None: nothing."""
+
     @classmethod
     def of(
         cls,
@@ -97,6 +101,7 @@ class Bench:
         return cls(
             graph, tools.threads, tools.processes, tools.key, kept, context, recompute, tools.resources,
             tools.store.transaction, given, Sharing(tools.store, tools.gates, graph.name, row),
+            functools.partial(tools.around[0], row) if tools.around else None,
         )  # fmt: skip
 
 
@@ -177,7 +182,8 @@ async def body(
             bound[name] = await opened(value, bench.key, bench.recompute)
     if type(step) is Body:
         bound |= step.accept({name: value for name, value in bound.items() if name != step.context})
-    returned = await performed(bench, step, bound, resources)
+    with nullcontext() if bench.around is None else bench.around(command):
+        returned = await performed(bench, step, bound, resources)
     return returned if ctx is None or ctx.handing.token is None else _handed_out(ctx, step)
 
 

@@ -6,6 +6,7 @@ Owns: `Tools`. Refuses: making them (`app.py` puts them together) and using them
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,7 @@ from flowbook.capture.figures import Studio
 from flowbook.clock import DICE, Clock
 from flowbook.errors import NotConnected
 from flowbook.graph.flow import Graph
+from flowbook.plan.commands import StartStep
 from flowbook.plan.records import Run
 from flowbook.ports import Definition, Executor, NewRun, RunRow, Sink, Store
 from flowbook.run.eager import Stages
@@ -47,6 +49,8 @@ class Tools:
     gates: Gates = field(default_factory=Gates)
     resources: Resources = field(default_factory=Resources)
     """What steps have asked for; closed with the app."""
+    around: list[Callable[[RunRow, StartStep], AbstractContextManager[Any]]] = field(default_factory=list)
+    """What bodies run within: none, or one (`flowbook.telemetry`), of the runs that are loaded from then on."""
     always_suspend: bool = False
     """Drop the record after every step and fold it anew from the store: slow, and must change nothing."""
     roll: Callable[[], float] = field(default=DICE.random)
