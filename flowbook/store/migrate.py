@@ -26,7 +26,7 @@ from flowbook.store.statements import SCHEMA_VERSION
 if TYPE_CHECKING:
     from alembic.config import Config
 
-KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
+KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
 """Revisions that this library knows, oldest first. A test holds it to the files."""
 HEAD: Final = KNOWN[-1]
 

@@ -133,9 +133,11 @@ def _conditions(query: RunQuery) -> _Where:
     if query.ids is not None:
         where.add("ids", "id = any ({}::uuid[])", list(query.ids))
     if query.metadata:
-        where.add("metadata", "metadata @> {}::text::jsonb", json.dumps(query.metadata))
+        # That it is not empty follows, but not for the planner, whose index has only those.
+        where.add("metadata", "(metadata @> {}::text::jsonb and metadata <> '{{}}'::jsonb)", json.dumps(query.metadata))
     if query.input:
-        where.add("input", "searchable @> {}::text::jsonb", json.dumps(query.input))
+        clause = "(searchable @> {}::text::jsonb and searchable <> '{{}}'::jsonb)"
+        where.add("input", clause, json.dumps(query.input))
     if query.current:
         # Places are separated by ", ", and a path is NODE#NUMBER.
         end = "," if "#" in query.current else "#"
