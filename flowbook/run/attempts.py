@@ -59,6 +59,9 @@ class Outcome:
     """True: it was stopped because the run is being stopped, which is no failure."""
     within: Transaction | None = None
     """The transaction that the entry is to be committed with; None: none."""
+    decided: Entry | None = None
+    """The row that says who has decided it. It is written with the entry, or a process that is killed between the two
+    would have the next one say it again. None: nobody has said who they are."""
 
 
 @quick

@@ -260,9 +260,9 @@ class Runner:
         else:
             done = await self._pauses.mind(command, self._run, self._read, self.tools.clock.now())
         if isinstance(done, Outcome):
-            self._outcomes.append(done)
             if isinstance(command, TakeSignal | TakeAnswer) and (decided := self._pauses.decision(command)):
-                await self._append([decided])
+                done = replace(done, decided=to_entry(decided))
+            self._outcomes.append(done)
         else:
             await self._append([done])
         return True
@@ -352,7 +352,7 @@ class Runner:
                 continue  # its branch may have lost a race
             after_it, entry = self._entered(candidate, outcome)
             candidate, more = with_losers(self.graph, candidate, after_it, entry)
-            entries += more
+            entries += more if outcome.decided is None else [outcome.decided, *more]
         within = outcomes[0].within if outcomes else None
         if within is not None:
             within = await shared(within, entries)
