@@ -177,3 +177,48 @@ def test_a_newer_schema_is_refused_with_advice(fresh_database: str) -> None:
             await store.open()
 
     asyncio.run(whole())
+
+
+COLUMNS = """
+    select table_name::text, column_name::text, data_type::text, is_nullable = 'NO' as needed,
+           column_default is not null as filled
+    from information_schema.columns where table_schema = 'flowbook' and table_name <> 'alembic_version'
+"""
+RULES = """
+    select conrelid::regclass::text, conname::text, pg_get_constraintdef(c.oid)
+    from pg_constraint c join pg_namespace n on n.oid = connamespace
+    where nspname = 'flowbook' and contype in ('c', 'f') and conname not like 'alembic%'
+"""
+
+
+def test_workers_of_the_release_before_go_on_while_the_schema_is_upgraded(fresh_database: str) -> None:
+    """A migration takes nothing away that older statements name, asks for nothing that they do not give, and adds no
+    rule that they may break: so whoever deploys upgrades first, and restarts workers afterwards.
+    """
+    released = "0005"
+
+    async def whole() -> list[str]:
+        broken: list[str] = []
+        await migrate.upgrade(fresh_database, released)
+        connection = await asyncpg.connect(fresh_database)
+        for revision in migrate.KNOWN[migrate.KNOWN.index(released) + 1 :]:
+            before = {(r[0], r[1]): r for r in await connection.fetch(COLUMNS)}
+            rules = {tuple(r) for r in await connection.fetch(RULES)}
+            await migrate.upgrade(fresh_database, revision)
+            after = {(r[0], r[1]): r for r in await connection.fetch(COLUMNS)}
+            tables = {table for table, _ in before}
+            broken += [f"{revision}: {place} is gone" for place in before if place not in after]
+            for place, column in after.items():
+                was = before.get(place)
+                if was is None and place[0] in tables and column["needed"] and not column["filled"]:
+                    broken.append(f"{revision}: {place} is new and has to be given")
+                if was is not None and (column["data_type"] != was["data_type"] or column["needed"] > was["needed"]):
+                    broken.append(f"{revision}: {place} is another column now")
+            fresh = {tuple(r) for r in await connection.fetch(RULES)} - rules
+            broken += [f"{revision}: {rule}" for rule in fresh if rule[0].removeprefix("flowbook.") in tables]
+        await connection.close()
+        return broken
+
+    # The tables of schedules were there, and nobody wrote into them before 0007.
+    unused = ("'schedule'", "'fire'", "flowbook.schedule", "flowbook.fire", "'queue_slot'", "'cache_entry'")
+    assert [b for b in asyncio.run(whole()) if not any(table in b for table in unused)] == []
