@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypedDict
 
 from flowbook.agents.calling import Approve, answered
+from flowbook.agents.handing import Member, Team, handed, keep, offered, speaker, team_of, tools_of
 from flowbook.agents.limits import Limits
 from flowbook.agents.mcp import Sessions, mcp_sessions
 from flowbook.agents.models import WORTH_ANOTHER, Answer, Clients, Message, Question, answer, model_clients
@@ -51,6 +52,8 @@ class Conversation(TypedDict, total=False):
     """One record for each answer of a model: model, tokens, cost, seconds."""
     answer: Any
     """The last answer's text, or what it says as ``output=`` wants it."""
+    active: str
+    """The agent that has got the conversation; left out: the one whose run it is."""
     budget: Any
     """Limits of this run in place of the agent's: an `fb.Budget`, or ``{"usd": 1.0, "turns": 40}``."""
     model: Any
@@ -73,6 +76,7 @@ def agent(
     timeout: Duration | None = "10m",
     retries: int = 4,
     history: Trim | None = None,
+    handoffs: Sequence[Graph] = (),
 ) -> Graph:
     """An agent: a model, its instructions and its tools, as a flow.
 
@@ -84,6 +88,8 @@ def agent(
     names of tools, or a function of (name, arguments), whose calls wait until somebody has agreed. ``max_turns`` and
     ``budget`` are checked before each call of a model. ``fallback``: models for when the one before does not answer.
     ``timeout`` and ``retries`` are of one call of a model. ``history``: what of the messages a model is shown.
+    ``handoffs``: agents to whom the model may hand the conversation over, which then goes on with their instructions,
+    models and tools; limits stay those of this agent.
 
     Raises `DeclarationError` for tools without a schema, and for a budget in USD with a model that has no known price.
     """
@@ -95,31 +101,34 @@ def agent(
     if not callable(approve) and (unknown := set(approve) - called.keys()):
         raise DeclarationError(f"approve={sorted(unknown)!r}: no such tool; there are {sorted(called)!r}")
     models = models_of(model, fallback)
-    if budget is not None and budget.usd is not None:
-        check_priced(models)
     settings = Settings(name, instructions, models, max_turns, budget or Budget()).stored
-    leave = approve if callable(approve) else tuple(approve)
+    member = Member(settings, called, approve if callable(approve) else tuple(approve), output, tuple(handoffs))
+    team, called, leaves = team_of(member)
+    leave = member.approve if callable(approve) or not team else leaves
+    if budget is not None and budget.usd is not None:
+        for one in (settings, *(it["settings"] for it in team.values())):
+            check_priced(Settings.of(one).models)
 
     @step(retries=retries, timeout=timeout, backoff=BACKOFF, retry_on=WORTH_ANOTHER)
     async def ask_model(state: Uncopied, ctx: Any, model_clients: Clients) -> Any:
-        return await turn(settings, called, output, history, state, ctx, model_clients)
+        return await turn(settings, team, called, output, history, state, ctx, model_clients)
 
     @step
-    async def run_tools(messages: Uncopied, ctx: Any, mcp_sessions: Sessions) -> Any:  # for the tools that need them
-        calls = messages[-1]["tool_calls"]
-        return {"messages": await ctx.gather(*(answered(c, called, leave, ctx) for c in calls))}
+    async def run_tools(state: Uncopied, ctx: Any, mcp_sessions: Sessions) -> Any:  # for the tools that need them
+        return await tools_run(settings, team, called, leave, state, ctx)
 
     ways = {"tools": run_tools, "again": ask_model, "end": END_NODE}
-    return graph(
+    made = graph(
         name,
         START_NODE >> ask_model >> branch(goes_on, ways),
         run_tools >> ask_model,
         state=Conversation,
         outputs=("answer",),
-        freeze={"settings": settings} | ({} if called else {"called": {}}),
+        freeze={"settings": settings, "team": team} | ({} if called else {"called": {}}),
         resources=[model_clients, mcp_sessions],
         recursion_limit=RECURSION,
     )
+    return keep(made, member)
 
 
 @uncopied
@@ -131,13 +140,36 @@ def goes_on(state: Any) -> str:
     return "tools" if last.get("tool_calls") else "end"
 
 
+async def tools_run(stored: Any, team: Team, called: Any, leave: Approve, state: Any, ctx: Any) -> dict[str, Any]:
+    """Call what a model wants called: what it adds to the conversation, and who has that next."""
+    speaks = speaker(team, Settings.of(stored), state).name
+    calls = state["messages"][-1]["tool_calls"]
+    to, answers = handed(team, speaks, calls)
+    own = tools_of(team, speaks, called)
+    rest = await ctx.gather(*(answered(c, own, leave, ctx) for c in calls if c["id"] not in answers))
+    others = iter(rest)
+    messages = [
+        {"role": "tool", "tool_call_id": c["id"], "content": answers[c["id"]]} if c["id"] in answers else next(others)
+        for c in calls
+    ]
+    return {"messages": messages} | ({} if to is None else {"active": to})
+
+
 async def turn(
-    stored: Any, called: Any, output: type | None, history: Trim | None, state: Any, ctx: Any, clients: Clients
+    stored: Any,
+    team: Team,
+    called: Any,
+    output: type | None,
+    history: Trim | None,
+    state: Any,
+    ctx: Any,
+    clients: Clients,
 ) -> dict[str, Any]:
     """Ask a model once: what it adds to the conversation. Raises `BudgetReached` and `TurnsReached` before it asks."""
-    settings = asked_instead(Settings.of(stored), state.get("model"), state.get("instructions"))
+    own = asked_instead(Settings.of(stored), state.get("model"), state.get("instructions"))
+    settings = speaker(team, own, state)
     turns, messages = state.get("turns") or [], list(state.get("messages") or [])
-    limits = Limits.of(settings, state.get("budget"))
+    limits = Limits.of(own, state.get("budget"))
     limits.check(turns, ctx)
     new: list[Message] = []
     if not turns:
@@ -149,14 +181,17 @@ async def turn(
     system = [{"role": "system", "content": settings.instructions}] if settings.instructions else []
     question = Question(
         [*system, *shown],
-        [tool_of(tool).declared for tool in called.values()],
+        [
+            *(tool_of(tool).declared for tool in tools_of(team, settings.name, called).values()),
+            *offered(team, settings.name),
+        ],
         None if output is None else (output.__name__, _schema(output)),
     )
     async with limits.within(turns, question.messages, ctx) as answers:
         said = await answer(clients, settings.models, question, _streaming(ctx))
         answers.append(said)
     new.append(said.message)
-    update: dict[str, Any] = {"messages": new, "turns": [said.turn]}
+    update: dict[str, Any] = {"messages": new, "turns": [said.turn | ({"agent": settings.name} if team else {})]}
     if said.message.get("tool_calls"):
         return update
     if output is None:

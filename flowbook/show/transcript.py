@@ -66,6 +66,7 @@ def cost_text(usd: Any) -> str:
 
 def _said(said: Said, results: Mapping[Any, Said], so_far: tuple[int, float | None], raw: str) -> str:
     who, colour = _WHO.get(said.role, (said.role, "#8b95a7"))
+    who = (said.turn or {}).get("agent") or who
     parts = [f'<div style="font-size:.85em"><b style="color:{colour}">{escape(who)}</b>{_facts(said, so_far)}</div>']
     if said.turn and said.turn.get("thinking"):
         thought = escape(said.turn["thinking"], LONGEST)
