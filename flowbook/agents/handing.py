@@ -72,7 +72,7 @@ def team_of(first: Member) -> tuple[Team, dict[str, Step | Graph], tuple[str, ..
             continue
         if one is not first and (callable(one.approve) or one.output not in (None, first.output)):
             raise DeclarationError(
-                f"handoffs=[{own}]: its approve= must be names of tools, and its output= that of {name!r}, whose run it is"
+                f"handoffs=[{own}]: its approve= must be names of tools, and its output= that of {name!r}, the first"
             )
         for tool, thing in one.tools.items():
             if tools.setdefault(tool, thing) is not thing:
@@ -89,7 +89,7 @@ def team_of(first: Member) -> tuple[Team, dict[str, Step | Graph], tuple[str, ..
 
 def speaker(team: Team, settings: Settings, state: Mapping[str, Any]) -> Settings:
     """The settings of the agent that has the conversation."""
-    active = state.get("active")
+    active = str(state.get("active") or "")
     return Settings.of(team[active]["settings"]) if active in team and active != settings.name else settings
 
 
@@ -114,7 +114,7 @@ def offered(team: Team, speaks: str) -> list[dict[str, Any]]:
 
 
 def handed(team: Team, speaks: str, calls: Sequence[Mapping[str, Any]]) -> tuple[str | None, dict[str, str]]:
-    """(who has the conversation next, id of a call -> what answers it): the first hand-over counts. None: nobody new."""
+    """(who has the conversation next, id of a call -> what answers it): the first one counts. None: nobody new."""
     found: str | None = None
     answers: dict[str, str] = {}
     for call in calls:
