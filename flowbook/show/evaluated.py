@@ -154,9 +154,9 @@ def _change(change: Change, names: Sequence[str]) -> list[str]:
 
 
 def _sample(sample: Mapping[str, Any]) -> str:
-    parts = []
+    parts: list[str] = []
     for name, value in sample.items():
-        label = "expected: " if name == EXPECTED else "" if len(sample) <= 2 else f"{name}: "
+        label = "" if not parts else f"{name}: "
         style = "opacity:.7" if name == EXPECTED else ""
         parts.append(f'<div style="min-width:160px;{style}">{escape(label, 40)}{_text(value)}</div>')
     return "".join(parts)

@@ -235,3 +235,26 @@ def test_an_evaluation_is_a_table_in_a_notebook(talk: Kernel) -> None:
         compared = talk("b = fb.evaluate(teller, data, right)\na.compare(b)")
         assert "2 samples in both, 1 differ" in compared.html
         assert "'right'" in talk("list(a.df().columns)").text
+
+
+def test_the_notebook_about_agents_runs_without_a_key(fresh_database: str, flowbook_home: Path, tmp_path: Path) -> None:
+    """Each cell of 04_agents.ipynb, against the scripted model; what it says at its end is what it promises."""
+    foreign = ("JUPYTER", "JPY_", "PYTEST", "DATABASE_URL", "FLOWBOOK_", "OPENAI_")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(foreign)} | {
+        "FLOWBOOK_DATABASE_URL": fresh_database, "FLOWBOOK_HOME": str(flowbook_home), "PYTHONPATH": str(ROOT),
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+    }  # fmt: skip
+    out = tmp_path / "04.ipynb"
+    argv = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output", str(out)]
+    done = subprocess.run(
+        [*argv, str(ROOT / "notebooks/04_agents.ipynb")],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    saved = out.read_text()
+    assert "right: 0.667 (n=3)" in saved
+    assert "right: -0.333 (n=3; 0 higher, 1 lower, 2 the same)" in saved

@@ -98,6 +98,6 @@ def test_a_team_is_portable_and_what_does_not_go_together_is_told(model: Scripte
     picky = agent("picky", "You ask.", model="m", tools=[refund], approve=lambda name, arguments: True)
     with pytest.raises(DeclarationError, match="must be names of tools"):
         agent("desk", "You are the desk.", model="m", handoffs=[picky])
+    wrong: Any = refund
     with pytest.raises(DeclarationError, match="it takes agents"):
-        wrong: Any = refund
         agent("desk", "You are the desk.", model="m", handoffs=[wrong])
