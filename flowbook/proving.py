@@ -29,13 +29,14 @@ from flowbook.graph.portable import obstacles
 from flowbook.graph.sign import sign
 from flowbook.graph.source import describe
 from flowbook.ids import new_id
-from flowbook.observe.diffs import Diff, Side, compare
+from flowbook.observe.diffs import Diff, Side, alike, compare
 from flowbook.observe.proofs import Proof, ProvenStep, proof_record
 from flowbook.plan.apply import begin
 from flowbook.plan.events import RunFailed
 from flowbook.plan.journal import OUTCOMES, Entry, Kind, from_entry
 from flowbook.plan.paths import node_of
 from flowbook.plan.records import Status
+from flowbook.plan.sealed import Sealed
 from flowbook.plan.traces import trace
 from flowbook.ports import Definition, NewRun, RunRow
 from flowbook.run.inputs import stored_input, whole_input
@@ -198,15 +199,20 @@ class _Proving:
 
     async def _compared(self, calm: RunRow, hurt: RunRow, ignore: tuple[str, ...], spared: int) -> Proof:
         diff = compare(await self._side(calm), await self._side(hurt))
+        keys, differ, pickled = _told_apart(diff)
         why = [
-            f"the state key `{it.key}` is not what it is in a run that nobody disturbs"
-            for it in diff.state or () if it.key not in ignore
+            f"the state key `{key}` is not what it is in a run that nobody disturbs"
+            for key in keys if key not in ignore
         ] or [
-            f"{step.path} differs from a run that nobody disturbs: {', '.join(step.what)}"
-            for step in diff.steps if node_of(step.path) not in ignore
+            f"{path} differs from a run that nobody disturbs: {', '.join(what)}"
+            for path, what in differ.items() if node_of(path) not in ignore
         ]  # fmt: skip
-        steps = await self._steps(hurt, diff)
+        steps = await self._steps(hurt, frozenset(differ))
         remarks = []
+        if pickled:
+            remarks.append(
+                f"{', '.join(pickled)}: pickled, so not compared: the same object has other bytes once it was loaded"
+            )
         if why:
             why.append(
                 "a step that asks for the time, for chance or a model differs by itself: say --ignore NAME, or use "
@@ -227,16 +233,15 @@ class _Proving:
         beginning = begin(self.graph, row.id, await whole_input(self.app.store, row))
         return Side(row.id, row.flow, row.version, row.status, trace(self.graph, beginning, entries))
 
-    async def _steps(self, hurt: RunRow | None, diff: Diff | None) -> tuple[ProvenStep, ...]:
+    async def _steps(self, hurt: RunRow | None, differ: frozenset[str] | None) -> tuple[ProvenStep, ...]:
         if hurt is None:
             paths = list(self.killed.boundaries)
         else:
             paths = [e.path for e in await self.app.store.history(hurt.id) if e.kind in OUTCOMES]
-        differ = {step.path for step in diff.steps} if diff else set()
         return tuple(
             ProvenStep(
                 p, p in self.killed.boundaries, self.killed.boundaries.get(p),
-                None if diff is None else p not in differ, 1 + self.killed.lost[p],
+                None if differ is None else p not in differ, 1 + self.killed.lost[p],
             )
             for p in paths
         )  # fmt: skip
@@ -248,6 +253,41 @@ class _Proving:
         return Proof(
             d.flow, d.fingerprint, d.version, d.spec, not why, why, steps, self.killed.kills, spared, 0.0, remarks
         )
+
+
+def _told_apart(diff: Diff) -> tuple[list[str], dict[str, tuple[str, ...]], list[str]]:
+    """(state keys, path -> what of it) that differ between two runs, and where only the bytes of pickles do."""
+    keys: list[str] = []
+    pickled: list[str] = []
+    differ: dict[str, tuple[str, ...]] = {}
+    for key in diff.state or ():
+        real = key.in_a is not key.in_b or not alike(_bare(key.a), _bare(key.b))
+        (keys if real else pickled).append(key.key)
+    for step in diff.steps:
+        if step.a is None or step.b is None:
+            differ[step.path] = step.what
+            continue
+        same = {
+            "result": alike(_bare(step.a.result), _bare(step.b.result)),
+            "input": alike(_bare(dict(step.a.inputs or {})), _bare(dict(step.b.inputs or {}))),
+        }
+        what = tuple(word for word in step.what if not same.get(word, False))
+        if what and what != ("input",):  # what was given differs with what gave it
+            differ[step.path] = what
+        elif "result" in step.what and not what:
+            pickled.append(step.path)
+    return keys, differ, list(dict.fromkeys(pickled))
+
+
+def _bare(value: Any) -> Any:
+    """A value with the names of classes in the place of pickles."""
+    if isinstance(value, Sealed):
+        return f"a pickled {value.type}"
+    if type(value) is dict:
+        return {key: _bare(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_bare, value))
+    return value
 
 
 def _ended(row: RunRow, entries: list[Entry] | Any) -> str:

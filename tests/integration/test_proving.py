@@ -51,6 +51,16 @@ def told(ok): return {"by": ok["by"]}
 def breaks():
     raise LookupError("no such thing")
 
+class Model:
+    def __init__(self): self.weights = {"a": "x" * 3}
+
+@fb.step(store="pickle")
+def fit(): return Model()
+
+@fb.step(store="pickle")
+def better(fit): return fit
+
+fitted = fb.graph("fitted", fit >> better)
 fork = fb.graph("fork", first >> [slow, quick] >> last)
 lucky = fb.graph("lucky", chance)
 asking = fb.graph("asking", fb.wait("ok") >> told)
@@ -107,6 +117,9 @@ def test_what_differs_by_itself_is_named_and_may_be_let_pass(app: SyncApp, flows
     assert not proof.passed
     assert "the state key `c`" in proof.why[0]
     assert prove(app, flows["lucky"], ignore=("c", "chance")).passed
+    pickled = prove(app, flows["fitted"])
+    assert pickled.passed, pickled.why
+    assert all(step.same for step in pickled.steps)
 
 
 def test_a_flow_that_waits_is_told_before_or_the_proof_says_what_it_waits_for(
