@@ -430,3 +430,37 @@ def test_two_runs_are_compared(call: Call, shop: Path, flag: Path, orphan: UUID)
         {"key": "paid", "in_a": True, "in_b": True, "a": 7, "b": 9},
     ]
     assert json.loads(call("diff", fork, fork, "--json")[1])["same"]
+
+
+def test_schedules_queues_and_dead_letters_are_looked_after_from_a_terminal(shop: Path, call: Call) -> None:
+    """A schedule is added, listed, paused, backfilled and removed; a queue is limited; failed runs are retried."""
+    code, out, err = call(
+        "schedule", "add", "shop", "-m", shop.name, "--cron", "0 6 * * *", "--tz", "Europe/Berlin", "-p", "flag",
+        "{{ fire_time | date }}", "--queue", "night", "--json",
+    )  # fmt: skip
+    assert code == Exit.OK, err
+    made = json.loads(out)
+    assert [at[11:19] for at in made["next"]] == ["06:00:00"] * 3
+    assert (made["input"], made["fingerprint"]) == ({"flag": "{{ fire_time | date }}"}, None)
+    assert "paused" in call("schedule", "pause", "shop")[1]
+    assert "paused" in call("schedule", "list")[1]
+    code, out, _ = call("schedule", "backfill", "shop", "--since", "2026-03-01", "--until", "2026-03-03", "--json")
+    assert [fire["verdict"] for fire in json.loads(out)] == ["started"] * 2
+    assert len(json.loads(call("schedule", "history", "shop", "--json")[1])) == 2
+    assert call("queues", "night", "--limit", "1")[0] == Exit.OK
+    (night,) = json.loads(call("queues", "--json")[1])
+    assert (night["queue"], night["waiting"], night["running"], night["limit"]) == ("night", 2, 0, 1)
+    assert call("queues", "night")[0] == Exit.USAGE
+    assert call("schedule", "remove", "shop")[0] == Exit.OK
+    assert call("schedule", "next", "shop")[0] == Exit.USAGE
+    code, _, err = call("schedule", "add", "shop", "--cron", "0 25 * * *")
+    assert code == Exit.USAGE
+    assert "FB740" in err
+
+    Path("bad").write_text("broken")
+    assert call("start", "shop", "flag=bad", "--here")[0] == Exit.RUN
+    (letters,) = json.loads(call("dead", "--json")[1])["letters"]
+    assert (letters["flow"], letters["count"]) == ("shop", 1)
+    assert "the bank says no" in letters["error"]
+    assert "1 of 1 are retried" in call("dead", "--match", "bank", "--retry")[1]
+    assert json.loads(call("dead", "--json")[1])["letters"] == []
