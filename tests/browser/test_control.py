@@ -92,6 +92,7 @@ def two(
         enough = lab.folder / "enough"
         start = '%flow run gate text="it"'
         cells = [LOAD, GATE, start, start, "import ipykernel; print(ipykernel.__version__)", busy(enough)]
+        cells += ['%flow run gate text="listed"', "import flowbook as fb; fb.runs(limit=1)"]
         lab.write_notebook("gate.ipynb", cells, kernel=f"ipykernel-{version}")
         page = lab.open("gate.ipynb")
         for i in range(4):
@@ -146,6 +147,27 @@ def test_a_cancel_is_heard_while_a_cell_sleeps(two: Two, module_database: str) -
     with sleeping(two):
         button.click()
         wait_until(lambda: "⊘ cancelled" in page.output_text(3), "the run is cancelled while the cell sleeps")
+    assert [it[1] for it in letters(module_database) if it not in before] == ["cancel"]
+
+
+def test_the_table_cancels_while_a_cell_sleeps(two: Two, module_database: str, tmp_path: Path) -> None:
+    """It asks first, as ever; the run is told by one letter, whichever way it goes."""
+    page = two.page
+    page.run(6)
+    page.output(6).get_by_role("button", name="cancel run").wait_for()
+    before = letters(module_database)
+    page.run(7)
+    table = page.output(7).locator(".fb-runs")
+    table.locator("tbody tr").get_by_role("checkbox").check()
+    with sleeping(two):
+        table.get_by_role("button", name="cancel the chosen runs").click()
+        asked = table.get_by_role("alertdialog")
+        asked.wait_for()
+        assert "Cancel this run?" in asked.inner_text()
+        table.get_by_role("button", name="Yes, cancel").click()
+        wait_until(lambda: "1 of 1 done" in table.inner_text(), "it is told what came of it")
+        wait_until(lambda: "⊘ cancelled" in page.output_text(6), "the run is cancelled while the cell sleeps")
+        keep(page, f"table-{two.version}", tmp_path)
     assert [it[1] for it in letters(module_database) if it not in before] == ["cancel"]
 
 
