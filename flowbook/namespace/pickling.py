@@ -132,7 +132,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if kind is _CACHED:
             # functools knows it by its name, and in a notebook nobody else does; what it has cached is computed again.
             return _cached, (obj.__wrapped__, obj.cache_parameters())
-        if kind.__module__.partition(".")[0] in _SPECIAL and (special := _special(obj)) is not NotImplemented:
+        if str(kind.__module__).partition(".")[0] in _SPECIAL and (special := _special(obj)) is not NotImplemented:
             return special
         if kind is object or kind in _MARKERS:
             place = _place(obj)
@@ -269,7 +269,7 @@ def _attribute(module: str, name: str) -> Any:
 def _view(root: Any, offset: int, shape: Any, strides: Any, dtype: Any, writeable: bool) -> Any:
     numpy = sys.modules["numpy"]
     flat = root.ravel(order="K")  # an array that owns its memory is contiguous one way or the other
-    if dtype == flat.dtype and offset % flat.itemsize == 0:
+    if dtype.hasobject:  # objects are no bytes
         as_strided = importlib.import_module("numpy.lib.stride_tricks").as_strided
         return as_strided(flat[offset // flat.itemsize :], shape, strides, writeable=writeable)
     made = numpy.ndarray(shape, dtype, buffer=flat.view("u1"), offset=offset, strides=strides)

@@ -47,7 +47,7 @@ class Holders:
         kind = type(self._namespace[name])
         if kind in _FIXED:
             return True
-        package = kind.__module__.partition(".")[0]
+        package = str(kind.__module__).partition(".")[0]
         if package in ("polars", "pyarrow"):
             plain = kind.__name__ in ("DataFrame", "Series", "LazyFrame", "Table", "ChunkedArray", "RecordBatch")
         elif package == "pandas":
@@ -110,7 +110,7 @@ def _usual(place: str) -> int:
 
 def _parts(value: Any) -> list[tuple[Any, Any]]:
     """What a pandas object has its data in: (what a block holds, the array in that; None: Arrow's, which is fixed)."""
-    if type(value).__module__.partition(".")[0] != "pandas":
+    if str(type(value).__module__).partition(".")[0] != "pandas":
         return []
     manager = getattr(value, "_mgr", None)
     if manager is None:

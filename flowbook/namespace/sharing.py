@@ -213,16 +213,22 @@ def _by_name(thing: Any) -> bool:
 def _root(array: Any) -> Any:
     """The array that all views of its memory come from; None if it is of a kind of its own."""
     numpy = sys.modules["numpy"]
-    while isinstance(array.base, numpy.ndarray):
-        array = array.base
+    while isinstance(base := _beneath(array), numpy.ndarray):
+        array = base
     return array if type(array) is numpy.ndarray else None
+
+
+def _beneath(array: Any) -> Any:
+    """What an array is a view of; `as_strided` (and a sliding window) puts an object of its own between."""
+    base = array.base
+    return base.base if type(base).__name__ == "DummyArray" else base
 
 
 def _memory(array: Any) -> Any:
     """What owns the memory of an array, if it is none itself: what pickle has loaded lies in a bytearray."""
     base = array
     while isinstance(base, sys.modules["numpy"].ndarray):
-        base = base.base
+        base = _beneath(base)
     return base.obj if isinstance(base, memoryview) else base
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import queue
 import signal
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,10 @@ class KeptKernel:
     def __init__(self, url: str, home: Path, cwd: Path) -> None:
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         env = {**os.environ, "FLOWBOOK_HOME": str(home), "MPLBACKEND": "agg", "PYTHONPATH": path}
-        self.manager = KernelManager(kernel_name="python3")
+        # Sockets in a folder of its own: on a busy machine two kernels are given one port now and then, and with it
+        # each other's messages.
+        self.sockets = tempfile.TemporaryDirectory(prefix="fb-")
+        self.manager = KernelManager(kernel_name="python3", transport="ipc", ip=f"{self.sockets.name}/k")
         self.manager.start_kernel(env=env, cwd=str(cwd))
         self.client = self.manager.client()
         self.client.start_channels()
@@ -76,7 +80,15 @@ class KeptKernel:
         half = len(body) // 2
         kill = ast.parse("import os as _os; _os.kill(_os.getpid(), 9)").body
         self.begin(ast.unparse(ast.Module([*body[:half], *kill, *body[half:]], [])), cell)
-        self.manager.provisioner.process.wait()  # type: ignore[union-attr]
+        process = self.manager.provisioner.process  # type: ignore[union-attr]
+        end = time.monotonic() + LIMIT
+        while process.poll() is None:
+            try:
+                reply = self.client.get_shell_msg(timeout=0.1)["content"]
+            except queue.Empty:
+                assert time.monotonic() < end, "the kernel was not killed"
+                continue
+            raise AssertionError("\n".join(reply.get("traceback", ["the cell ended and was not killed"])))
         self.close()
 
     def restore(self, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -96,6 +108,7 @@ class KeptKernel:
         if self.manager.has_kernel:
             self.manager.shutdown_kernel(now=True)
         self.manager.cleanup_resources()
+        self.sockets.cleanup()
 
     def _said(self) -> str:
         """What the cell has printed and shown, as text."""

@@ -86,10 +86,11 @@ def test_views_are_views_of_the_same_memory(data: st.DataObject) -> None:
     arrays = [root]
     for _ in range(data.draw(st.integers(1, 4))):
         base = data.draw(st.sampled_from(arrays))
-        how = data.draw(st.sampled_from(["rows", "columns", "back", "turned", "ravel"]))
+        how = data.draw(st.sampled_from(["rows", "columns", "back", "turned", "ravel", "window"]))
         made = {
             "rows": lambda b: b[1:], "columns": lambda b: b[..., ::2], "back": lambda b: b[::-1],
             "turned": lambda b: b.T, "ravel": lambda b: b.reshape(-1),
+            "window": lambda b: np.lib.stride_tricks.sliding_window_view(b, b.shape, writeable=True),
         }[how](base)  # fmt: skip
         if made.size:
             arrays.append(made)
@@ -97,6 +98,9 @@ def test_views_are_views_of_the_same_memory(data: st.DataObject) -> None:
     keep = data.draw(st.lists(st.integers(0, len(arrays) - 1), min_size=1, unique=True))
     notebook.namespace.update({f"a{i}": arrays[i] for i in keep})
     other = notebook.run("pass").resumed()
+    if data.draw(st.booleans()):  # killed again at once
+        other = other.run("pass").resumed()
+        assert other.lost == {}
     for writer in keep:
         for one in (arrays, {i: other[f"a{i}"] for i in keep}):
             one[writer].flat[0] += 100
