@@ -27,7 +27,7 @@ PINNED = re.compile(
 """What the two suites are about keeps our versions; what only their tests need (moto, boto3) finds its own."""
 NEEDED = (
     "papermill[all]", "boto3", "moto>=5,<5.2", "pytest", "pytest-mock", "pytest-env", "requests", "attrs", "ipykernel",
-    "ipywidgets", "notebook", "flaky", "nbconvert", "pytest-asyncio", "pytest-cov", "testpath", "xmltodict",
+    "ipywidgets", "notebook", "flaky", "nbconvert", "pytest-asyncio>=1.3", "pytest-cov", "testpath", "xmltodict",
 )  # fmt: skip
 PLUGIN = """\
 import papermill.engines as engines
@@ -105,6 +105,9 @@ def ran(folder: Path, tests: str, label: str, *, plugin: bool = False) -> dict[s
             env=environment(PYTHONPATH=str(PLACE), FLOWBOOK_HOME=home, PATH=path),
             stdout=(PLACE / f"{label}.log").open("w"), stderr=subprocess.STDOUT,
         )  # fmt: skip
+    if not result.exists():  # pytest itself failed, which is no result of the suite
+        print((PLACE / f"{label}.log").read_text(encoding="utf-8")[-2000:])
+        sys.exit(1)
     return {
         f"{case.get('classname')}::{case.get('name')}": next(
             (kind for kind in ("failure", "error", "skipped") if case.find(kind) is not None), "passed"

@@ -13,9 +13,11 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from flowbook.cli.bar import bar_for
 from flowbook.cli.output import aside
 from flowbook.observe.views import RunView, State, StepView
 from flowbook.show.safe import clean, duration
@@ -55,7 +57,14 @@ def _screen(quiet: bool) -> Iterator[Show]:
         yield Lines(lambda text: console.print(Text(text)))
         return
     with Live(console=console, transient=True, refresh_per_second=10) as live:
-        yield lambda view: live.update(run_table(view))
+        draw: list[Callable[[RunView], RenderableType]] = []
+
+        def show(view: RunView) -> None:
+            if not draw:
+                draw.append(bar_for(view) or run_table)
+            live.update(draw[0](view))
+
+        yield show
 
 
 class Lines:
