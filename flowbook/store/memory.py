@@ -155,6 +155,7 @@ class MemoryStore:
 
     async def start(self, new: NewRun) -> Started:
         """Insert a run unless its key is taken."""
+        refuse_large(new.input, f"the input of flow {new.flow!r}")
         started = (await self._turn()).start(new, self.worker_id)
         if started.created and not new.claim:
             self.database.wake(new.id)
@@ -348,6 +349,7 @@ class MemoryStore:
 
     async def send(self, run_id: UUID, kind: str, name: str, payload: bytes, *, token: UUID | None = None) -> RunRow:
         """Deliver to a mailbox and wake the run; the answer is the row after it. Raises `RunNotFound`."""
+        refuse_large(payload, f"what is sent to run {run_id} as {name!r}")
         database = await self._turn()
         if database.send(run_id, kind, name, payload, token):
             database.wake(run_id)

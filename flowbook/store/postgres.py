@@ -47,7 +47,7 @@ from flowbook.ports import (
 )
 from flowbook.store import migrate
 from flowbook.store.aside import Aside
-from flowbook.store.blobs import LARGE, Blobs, refuse_huge
+from flowbook.store.blobs import LARGE, Blobs, refuse_huge, refuse_large
 from flowbook.store.budgets import Budgets
 from flowbook.store.claims import Claims
 from flowbook.store.fleet import Fleet
@@ -188,6 +188,7 @@ class PostgresStore:
 
     async def start(self, new: NewRun) -> Started:
         """Insert a run, durably, unless its key is taken."""
+        refuse_large(new.input, f"the input of flow {new.flow!r}")
         started = await self._writer.start(new)
         if started.created and not new.claim:
             self._announce(new.id)
@@ -371,6 +372,7 @@ class PostgresStore:
 
     async def send(self, run_id: UUID, kind: str, name: str, payload: bytes, *, token: UUID | None = None) -> RunRow:
         """Deliver to a mailbox and wake the run; the answer is the row after it. Raises `RunNotFound`."""
+        refuse_large(payload, f"what is sent to run {run_id} as {name!r}")
         row, delivered = await self._reads.send(run_id, kind, name, payload, token or uuid4())
         if delivered:
             self._announce(run_id)

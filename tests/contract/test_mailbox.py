@@ -7,10 +7,11 @@ from uuid import UUID
 
 import pytest
 
-from flowbook.errors import RunNotFound
+from flowbook.errors import PayloadTooLarge, RunNotFound
 from flowbook.ids import new_id
 from flowbook.plan.records import Status
 from flowbook.ports import Settlement
+from flowbook.store import blobs
 from tests.contract.worlds import CODE, World, complete, eventually, new, outcome, own, park, scenario
 
 
@@ -158,3 +159,18 @@ async def test_mail_to_nobody_is_an_error(world: World) -> None:
     store = await world.worker()
     with pytest.raises(RunNotFound):
         await store.send(new_id(), "cancel", "", b"")
+
+
+@scenario
+async def test_what_is_too_large_to_be_stored_is_refused_before_it_is_sent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An input and a message, by what they are and with what to do; nothing of them is there, and work goes on."""
+    monkeypatch.setattr(blobs, "TOO_LARGE", 100)
+    store = await world.worker()
+    with pytest.raises(PayloadTooLarge, match=r"the input of flow 'fit' has 101 bytes, 100 are possible.*file"):
+        await store.start(new(key="large", input=b"x" * 101))
+    run = await own(store, key="large", input=b"x" * 100)
+    with pytest.raises(PayloadTooLarge, match="'approved' has 101 bytes"):
+        await store.send(run.id, "signal", "approved", b"x" * 101)
+    assert (await store.send(run.id, "signal", "approved", b"x" * 100)).mail == 1
