@@ -1,11 +1,13 @@
 """Ambient state: what a notebook changes besides its variables.
 
 Owns: the working directory, the environment, the search path, random states, and settings of libraries that are
-loaded. Refuses: importing a library in order to look at its settings, and whatever else a module keeps to itself.
+loaded. Refuses: importing a library in order to look at its settings (only to put them back), and whatever else a module
+keeps to itself.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -61,8 +63,9 @@ def settle(state: Mapping[str, Any]) -> list[str]:
     """Put back states and settings, once the modules are there; the answer is what could not be."""
     wrong = []
     for name, (module, _, put) in _SETTINGS.items():
-        if name in state and module in sys.modules:
+        if name in state:
             try:
+                importlib.import_module(module)  # numpy, say, loads numpy.random when somebody asks for it
                 put(state[name])
             except Exception as error:
                 wrong.append(f"the settings of {name} could not be put back ({type(error).__name__}: {error})")
