@@ -97,7 +97,9 @@ def ran(folder: Path, tests: str, label: str, *, plugin: bool = False) -> dict[s
     result.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="fbs-") as home:  # short and open to all: an embedded server lives in it
         Path(home).chmod(0o711)
-        extra = ["-p", "flowbook_default"] if plugin else []
+        # Said, because pytest-asyncio warns where it is not, and nbclient's suite takes warnings for errors.
+        extra = ["-o", "asyncio_default_fixture_loop_scope=function"]
+        extra += ["-p", "flowbook_default"] if plugin else []
         (PLACE / "flowbook_default.py").write_text(PLUGIN, encoding="utf-8")
         path = f"{PYTHON.parent}:{environment().get('PATH', '')}"
         subprocess.run(
