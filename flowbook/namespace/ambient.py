@@ -1,8 +1,8 @@
 """Ambient state: what a notebook changes besides its variables.
 
 Owns: the working directory, the environment, the search path, random states, and settings of libraries that are
-loaded. Refuses: importing a library in order to look at its settings (only to put them back), and whatever else a module
-keeps to itself.
+loaded. Refuses: importing a library in order to look at its settings (only to put them back), and whatever else a
+module keeps to itself.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import io
 import json
+import pathlib
 import re
 import sys
 import types
@@ -189,6 +190,7 @@ _KINDS: list[tuple[tuple[Any, ...], How]] = [
     (("networkx.Graph",), lambda w, x, p: [repr(list(x.nodes(data=True))), repr(list(x.edges(data=True)))]),
     (("sklearn.tree._tree.Tree",), lambda w, x, p: [x.node_count, _digest(x.value.tobytes() + x.threshold.tobytes())]),
     ((functools.partial,), lambda w, x, p: w.many([x.func, x.args, x.keywords], p)),
+    ((pathlib.PurePath,), lambda w, x, p: str(x)),
     ((set, frozenset), lambda w, x, p: sorted(repr(i) for i in x)),
     ((io.StringIO, io.BytesIO), lambda w, x, p: [repr(x.getvalue()), x.tell()]),
 ]
