@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from flowbook.cli import main
 from tests.integration.test_cli import Call, call
 from tests.integration.test_notebook import Kernel, environment, new_kernel, talk
 
@@ -53,8 +54,6 @@ def test_a_run_that_was_begun_in_a_kernel_goes_on_with_the_exported_module(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """The kernel is killed half-way, the stored source is thrown away, and the module carries the run to its end."""
-    from flowbook.cli import main
-
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     module, flag = tmp_path / "slowly.py", tmp_path / "flag"
