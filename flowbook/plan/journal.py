@@ -224,14 +224,17 @@ def from_entry(entry: Entry) -> Event:  # noqa: C901  one case per kind
 
 _PLAIN_HEADS: Final = {PLAIN + b"[%d," % shape for shape in (_UPDATE, _VALUE, _NOWHERE)}
 _HEAD: Final = len(PLAIN) + 3
+_QUOTING: Final = b"]]]"
+"""How a row ends that has quotes: the last one, all of them, the row."""
 
 
 def is_plain(entry: Entry) -> bool:
     """Is it the outcome of a step of the run's own graph, and no other kind of outcome? False where only reading all of
-    it would tell.
+    it would tell: what ends as a row does that quotes its calls says nothing by itself.
     """
-    path = entry.path
-    return entry.kind is Kind.FINISHED and entry.payload[:_HEAD] in _PLAIN_HEADS and path[-1] != "]" and "/" not in path
+    path, payload = entry.path, entry.payload
+    plain = entry.kind is Kind.FINISHED and payload[:_HEAD] in _PLAIN_HEADS and not payload.endswith(_QUOTING)
+    return plain and path[-1] != "]" and "/" not in path
 
 
 def route_of(entry: Entry) -> int | None:

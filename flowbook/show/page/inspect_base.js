@@ -27,13 +27,15 @@ function makeField(tag, name, parent, options = {}) {
   return field;
 }
 
-/** Call `act` a little after the last of many calls. */
+/** Call `act` a little after the last of many calls, unless that is cancelled meanwhile. */
 function soon(act, wait = 200) {
   let timer = 0;
-  return (...args) => {
+  const later = (...args) => {
     clearTimeout(timer);
     timer = setTimeout(() => act(...args), wait);
   };
+  later.cancel = () => clearTimeout(timer);
+  return later;
 }
 
 /** Put a text on the clipboard; a page that is not served safely has no clipboard but the old way. */

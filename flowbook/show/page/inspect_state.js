@@ -14,8 +14,8 @@ class StatePane extends Pane {
     this.where = make("span", "fb-number fb-where", bar);
     this.where.setAttribute("role", "status");
     this.list = make("div", "fb-state", this.panel);
-    const scrub = soon(() => this.go(Number(this.slider.value)), 40);
-    this.slider.addEventListener("input", scrub);
+    this.scrub = soon(() => this.go(Number(this.slider.value)), 40);
+    this.slider.addEventListener("input", this.scrub);
     this.slider.addEventListener("keydown", (event) => event.stopPropagation());
   }
 
@@ -25,6 +25,7 @@ class StatePane extends Pane {
   }
 
   chosen() {
+    if (!this.drawing) this.scrub?.cancel(); // a step that somebody has chosen meanwhile is the later wish
     if (this.inspector.path === this.shownPath && !this.stale) return;
     this.wanted = null;
     this.stale = true;
@@ -66,7 +67,10 @@ class StatePane extends Pane {
       for (const it of same) this.key(it, fold);
     }
     this.shownPath = told.path;
-    if (this.wanted != null && told.path) this.inspector.choose(told.path);
+    if (this.wanted == null || !told.path) return;
+    this.drawing = true;
+    this.inspector.choose(told.path);
+    this.drawing = false;
   }
 
   key(it, parent) {
