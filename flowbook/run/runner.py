@@ -103,6 +103,7 @@ class Runner:
         self._suspects: frozenset[str] = frozenset()
         self._barred = False
         """A suspect waits for its turn in the ward."""
+        self._warded: set[str] = set()  # suspects that are under way
         self._confined = ""
         """The path that has its turn."""
         self._errors: dict[str, BaseException] = {}
@@ -275,11 +276,12 @@ class Runner:
         noted = False
         if self._bodies.is_suspect(command.path) or command.path in self._suspects:
             beside = self._confined and command.path.startswith(f"{self._confined}/")  # its own call: no other's
-            if not beside and self._judge.lost(self._run, command.path, 0).final:  # another death would be the end
-                if not self.tools.ward.admit(self, self._latch):
-                    self._barred = True
-                    return
-                self._confined = command.path
+            alone = not beside and self._judge.lost(self._run, command.path, 0).final  # another death would be the end
+            if not beside and not self.tools.ward.admit(self, command.path, self._latch, alone=alone):
+                self._barred = True
+                return
+            self._confined = command.path if alone else self._confined
+            self._warded.add(command.path)
             # It may kill its process: its beginning must outlive it, or nobody could count.
             self._suspects -= {command.path}
             noted = True
@@ -376,10 +378,11 @@ class Runner:
             return await self._record()
         for path in stop_losers(self._run, self._tasks) if self.graph.races else ():
             self._attempts.pop(path, None)
-        if self._confined and self._confined not in self._tasks:
+        for path in self._warded.difference(self._tasks) if self._warded else ():
             # Not before it is durable: the next one may take down what is still on its way.
-            self._confined = ""
-            self.tools.ward.release(self)
+            self._warded.discard(path)
+            self._confined = "" if path == self._confined else self._confined
+            self.tools.ward.release(self, path)
         return None
 
     def _entered(self, run: Run, outcome: Outcome) -> tuple[Run, Entry]:

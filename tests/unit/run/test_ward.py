@@ -21,14 +21,35 @@ def test_the_ward_has_room_for_one() -> None:
 
     async def scene() -> None:
         place, first, second = Ward(), Latch(), Latch()
-        assert place.admit("first", first)
-        assert not place.admit("second", second)
+        assert place.admit("first", "a#1", first, alone=True)
+        assert not place.admit("second", "a#1", second, alone=True)
         assert not is_open(second)
         place.release("first")
         assert is_open(second)
         assert not is_open(first)
-        assert place.admit("second", second)
+        assert place.admit("second", "a#1", second, alone=True)
         place.release("second")
+
+    asyncio.run(scene())
+
+
+def test_suspects_with_attempts_left_are_beside_each_other_and_not_beside_one_at_its_last() -> None:
+    """Neither before it nor after it has begun; a body is no hindrance to its own call."""
+
+    async def scene() -> None:
+        place, last, late = Ward(), Latch(), Latch()
+        assert place.admit("one", "a#1", Latch(), alone=False)
+        assert place.admit("two", "b#1", Latch(), alone=False)
+        assert not place.admit("three", "c#1", last, alone=True)
+        place.release("two", "b#1")
+        assert is_open(last)
+        assert not place.admit("three", "c#1", last, alone=True)
+        assert place.admit("one", "a#1/call#1", Latch(), alone=True)
+        assert not place.admit("two", "b#1", late, alone=False)
+        place.release("one")
+        assert is_open(late)
+        assert place.admit("three", "c#1", last, alone=True)
+        place.release("three")
 
     asyncio.run(scene())
 
@@ -38,12 +59,12 @@ def test_all_who_wait_are_told_when_the_place_is_free() -> None:
 
     async def scene() -> None:
         place, latches = Ward(), [Latch() for _ in range(3)]
-        assert place.admit("inside", Latch())
-        assert not any(place.admit(n, latch) for n, latch in enumerate(latches))
+        assert place.admit("inside", "a#1", Latch(), alone=True)
+        assert not any(place.admit(n, "a#1", latch, alone=True) for n, latch in enumerate(latches))
         place.release("inside")
         assert all(is_open(latch) for latch in latches)
-        assert place.admit(2, latches[2])
-        assert not place.admit(0, latches[0])
+        assert place.admit(2, "a#1", latches[2], alone=True)
+        assert not place.admit(0, "a#1", latches[0], alone=True)
         place.release(2)
 
     asyncio.run(scene())
@@ -55,12 +76,12 @@ def test_only_who_is_inside_gives_the_place_back() -> None:
     async def scene() -> None:
         place = Ward()
         place.release("nobody")
-        assert place.admit("inside", Latch())
+        assert place.admit("inside", "a#1", Latch(), alone=True)
         place.release("outside")
-        assert not place.admit("outside", Latch())
+        assert not place.admit("outside", "a#1", Latch(), alone=True)
         place.release("inside")
         place.release("inside")
-        assert place.admit("outside", Latch())
+        assert place.admit("outside", "a#1", Latch(), alone=True)
         place.release("outside")
 
     asyncio.run(scene())
@@ -72,13 +93,13 @@ def test_what_takes_long_does_not_stand_in_the_others_way(monkeypatch: pytest.Mo
 
     async def scene() -> None:
         place, second = Ward(), Latch()
-        assert place.admit("first", Latch())
-        assert not place.admit("second", second)
+        assert place.admit("first", "a#1", Latch(), alone=True)
+        assert not place.admit("second", "a#1", second, alone=True)
         await second.wait(10)
         monkeypatch.setattr(ward, "PATIENCE", 60.0)
-        assert place.admit("second", second)
+        assert place.admit("second", "a#1", second, alone=True)
         place.release("first")
-        assert not place.admit("third", Latch())
+        assert not place.admit("third", "a#1", Latch(), alone=True)
         place.release("second")
 
     asyncio.run(scene())
